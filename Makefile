@@ -1,0 +1,56 @@
+# make up     router and node on this machine, ready to answer
+# make test   everything a change must pass: linters, types, import rules, the whole test suite
+# Both prepare what they need; the second run starts at once.
+
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON ?= python3
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.PHONY: up setup test quick check format lock clean
+
+up: $(VENV)/ready
+	@exec $(BIN)/llm-router up $(ARGS)
+
+setup: $(VENV)/ready
+
+test: check
+	$(BIN)/pytest $(ARGS)
+
+quick: $(VENV)/ready-dev
+	$(BIN)/pytest -m "not slow" $(ARGS)
+
+check: $(VENV)/ready-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/mypy
+
+format: $(VENV)/ready-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# The pinned, hashed requirements are written anew from pyproject.toml; they name no index.
+lock: $(VENV)/ready-dev
+	$(PIP) install uv
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header \
+	  --python-version 3.11 pyproject.toml requirements/build.in -o requirements/run.txt
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header \
+	  --python-version 3.11 pyproject.toml requirements/build.in --group dev -c requirements/run.txt -o requirements/dev.txt
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+# Editable, and without build isolation: hatchling comes pinned and hashed like everything else.
+$(VENV)/ready: requirements/run.txt pyproject.toml | $(VENV)/bin/python
+	@echo "Preparing $(VENV) (once; about 100 MB, most of it llama.cpp) ..."
+	$(PIP) install --require-hashes -r requirements/run.txt
+	$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/ready-dev: requirements/dev.txt $(VENV)/ready
+	$(PIP) install --require-hashes -r requirements/dev.txt
+	@touch $@
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -1,0 +1,155 @@
+"""Settings: defaults < TOML file < environment < command line. Each one is documented where it is declared.
+
+A field's environment variable is the class's prefix and its name in capitals (`RouterConfig.port` is LLM_ROUTER_PORT), or the
+one that people already use, named in the declaration. The file is `<home>/router.toml` or `<home>/node.toml`.
+"""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+import msgspec
+import platformdirs
+from msgspec import Meta, Struct
+
+from llm_router.errors import ConfigError
+
+MB = 1_000_000
+DEFAULT_ROUTER_PORT = 8080  # requirement I1
+DEFAULT_NODE_PORT = 11435  # beside Ollama's 11434
+
+Port = Annotated[int, Meta(ge=0, le=65535)]
+Seconds = Annotated[float, Meta(ge=0)]
+
+
+def default_home() -> Path:
+    """Where state lives when nobody says: the platform's place for an application's data."""
+    return Path(os.environ.get("LLM_ROUTER_HOME") or platformdirs.user_data_path("llm-router", appauthor=False))
+
+
+def declared(description: str, *, env: str = "") -> Meta:
+    """A setting's documentation, and its environment variable where that is not derived from its name."""
+    return Meta(description=description, extra={"env": env} if env else None)
+
+
+class Setting(Struct, frozen=True):
+    """One declared setting, as the command line and the documentation show it."""
+
+    name: str
+    type: Any
+    default: Any
+    description: str
+    env: str
+
+
+class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What both sides have: a listener and its limits."""
+
+    prefix: ClassVar[str]
+    file_name: ClassVar[str]
+
+    home: Annotated[Path, declared("Directory for all state of this machine.", env="LLM_ROUTER_HOME")] = msgspec.field(
+        default_factory=default_home
+    )
+    host: Annotated[str, declared("Address to listen on.")] = "127.0.0.1"
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], declared("Least severe log lines to print.")] = (
+        "info"
+    )
+    log_format: Annotated[Literal["console", "json"], declared("Log lines for people, or one JSON object each.")] = (
+        "console"
+    )
+    max_body: Annotated[int, Meta(ge=1), declared("Largest request body, in bytes.")] = 100 * MB
+    head_timeout: Annotated[Seconds, declared("Seconds for a request's head to arrive in.")] = 10.0
+    body_timeout: Annotated[Seconds, declared("Seconds a request's body may stand still.")] = 30.0
+    idle_timeout: Annotated[Seconds, declared("Seconds an idle keep-alive connection is held.")] = 75.0
+    connect_timeout: Annotated[Seconds, declared("Seconds for a connection to a node or runtime.")] = 5.0
+    drain_timeout: Annotated[Seconds, declared("Seconds that requests in flight have at shutdown.")] = 30.0
+
+    @classmethod
+    def settings(cls) -> list[Setting]:
+        """Every setting, in the order of declaration."""
+        found = []
+        for field in msgspec.structs.fields(cls):
+            description, env = _documentation(field.type)
+            env = env or cls.prefix + field.name.upper()
+            default = field.default if field.default is not msgspec.NODEFAULT else None
+            found.append(Setting(field.name, field.type, default, description, env))
+        return found
+
+    @classmethod
+    def load(cls, flags: Mapping[str, object], env: Mapping[str, str] = os.environ) -> Self:
+        """Put the sources together. `flags`: what the command line gave, None or absent where it gave nothing.
+
+        Raises:
+            ConfigError: a value cannot be used; the message names the setting and where it came from.
+        """
+        from_flags = {k: list(v) if isinstance(v, tuple) else v for k, v in flags.items() if v not in (None, ())}
+        from_env = {s.name: env[s.env] for s in cls.settings() if env.get(s.env)}
+        home = Path(str(from_flags.get("home") or from_env.get("home") or default_home()))
+        from_file = _read_toml(home / cls.file_name)
+        values: dict[str, object] = {"home": home} | from_file | _split_lists(cls, from_env) | from_flags
+        try:
+            return msgspec.convert(values, cls, strict=False, dec_hook=_to_path)
+        except msgspec.ValidationError as error:
+            raise ConfigError(f"{error} (settings of {cls.file_name}, the environment and the command line)") from error
+
+
+class RouterConfig(Config, frozen=True, kw_only=True):
+    """`llm-router serve`."""
+
+    prefix = "LLM_ROUTER_"
+    file_name = "router.toml"
+
+    port: Annotated[Port, declared("Port to listen on.")] = DEFAULT_ROUTER_PORT
+    workers: Annotated[int, Meta(ge=1, le=1), declared("Processes; more than one needs a shared database.")] = 1
+    policy: Annotated[
+        Literal["least-requests", "round-robin"], declared("Which of the nodes that can answer gets a request.")
+    ] = "least-requests"
+    silence: Annotated[Seconds, declared("Seconds without a heartbeat after which a node is offline.")] = 20.0
+    probe_every: Annotated[Seconds, declared("Seconds between checks of attached servers.")] = 5.0
+    pull_timeout: Annotated[Seconds, declared("Seconds for a node's list of models to arrive in.")] = 5.0
+
+
+class NodeConfig(Config, frozen=True, kw_only=True):
+    """`llm-router node`."""
+
+    prefix = "LLM_NODE_"
+    file_name = "node.toml"
+
+    port: Annotated[Port, declared("Port to listen on.")] = DEFAULT_NODE_PORT
+    router: Annotated[str, declared("The router's URL.", env="ROUTER_URL")] = f"http://127.0.0.1:{DEFAULT_ROUTER_PORT}"
+    runtime: Annotated[
+        list[str],
+        declared("What runs models here: llamacpp, ollama=URL or openai=URL; may be given several times."),
+    ] = msgspec.field(default_factory=lambda: ["llamacpp"])
+    name: Annotated[str, declared("Name shown for this machine; its host name where not given.")] = ""
+    advertise: Annotated[str, declared("Address the router shall use; the one it sees where not given.")] = ""
+    parallel: Annotated[int, Meta(ge=1, le=64), declared("Requests that one llama.cpp model answers at once.")] = 4
+    context: Annotated[int, Meta(ge=256), declared("Tokens of context for each of them.")] = 4096
+    threads: Annotated[int, Meta(ge=0), declared("Compute threads of a llama.cpp process; 0: half the processors.")] = 0
+
+
+def _documentation(annotation: Any) -> tuple[str, str]:  # noqa: ANN401 - annotations are of any type
+    metas = [m for m in annotation.__metadata__ if isinstance(m, Meta) and m.description]
+    return str(metas[0].description), str((metas[0].extra or {}).get("env", ""))
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
+def _split_lists(cls: type[Config], values: Mapping[str, str]) -> dict[str, object]:
+    """In an environment variable, a list is written with commas."""
+    lists = {s.name for s in cls.settings() if "list" in str(s.type)}
+    return {k: v.split(",") if k in lists else v for k, v in values.items()}
+
+
+def _to_path(_type: type, value: object) -> Path:
+    return Path(str(value)).expanduser()

@@ -1,0 +1,165 @@
+"""What router and node say to each other: messages, paths, protocol version.
+
+Both sides read and write these structs and nothing else; a field that one side does not know yet is ignored by msgspec, so
+a newer node can talk to an older router. Shapes are design.md §8.
+"""
+
+from typing import Literal
+
+import msgspec
+
+NODES = "/v0/nodes"
+HEARTBEAT_EVERY = 5.0  # seconds; a router calls a node offline after four missed ones (design.md §5)
+
+NodeKind = Literal["agent", "ollama", "openai", "llamacpp"]
+
+
+class Address(msgspec.Struct, frozen=True):
+    """Where an HTTP server listens: `host` and `port`, or with port 0 the path of a Unix socket in `host`.
+
+    `prefix` is put before every path, for servers that live below one (`https://host/team-a`).
+    """
+
+    host: str
+    port: int
+    tls: bool = False
+    prefix: str = ""
+
+    @property
+    def url(self) -> str:
+        """The address as people write it, without a trailing slash."""
+        if not self.port:
+            return f"unix:{self.host}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'https' if self.tls else 'http'}://{host}:{self.port}{self.prefix}"
+
+
+class RuntimeFacts(msgspec.Struct, frozen=True):
+    """One runtime of a node; `slots` is how many requests it runs at once."""
+
+    kind: str
+    version: str = ""
+    slots: int = 4
+
+
+class Gpu(msgspec.Struct, frozen=True):
+    """One graphics processor; memory in bytes, use in percent."""
+
+    name: str
+    memory_total: int = 0
+    memory_used: int = 0
+    utilization: float = 0.0
+
+
+class Registration(msgspec.Struct, frozen=True):
+    """`POST /v0/nodes`: a node introduces itself.
+
+    `address` is only given where the one the router sees is not the one to use (`--advertise`). A node that comes back
+    under a known id shows the secret it was given as `Authorization: Bearer`.
+    """
+
+    node_id: str
+    machine_name: str
+    port: int
+    address: str = ""
+    protocol: Literal["http", "https"] = "http"
+    runtimes: list[RuntimeFacts] = []
+    gpus: list[Gpu] = []
+    os: str = ""
+    version: str = ""
+    models_version: int = 0
+
+
+class Registered(msgspec.Struct, frozen=True):
+    """The answer to a registration: 201 for a new node, 200 for one that is known again."""
+
+    node_id: str
+    state: str
+    node_secret: str
+
+
+class Heartbeat(msgspec.Struct, frozen=True):
+    """`POST /v0/nodes/{id}/heartbeat`, every HEARTBEAT_EVERY seconds: percentages, bytes, counts.
+
+    `models_version` changes whenever the node's list of models does; the router then pulls the list again.
+    """
+
+    models_version: int = 0
+    cpu: float = 0.0
+    memory: float = 0.0
+    memory_total: int = 0
+    in_flight: int = 0
+    loaded: list[str] = []
+    gpus: list[Gpu] = []
+
+
+class ModelEntry(msgspec.Struct, frozen=True):
+    """One entry of `GET /v1/models`. Only `id` is needed (requirement A4)."""
+
+    id: str
+    object: str = "model"
+    created: int = 0
+    owned_by: str = "llm-router"
+    size: int = 0
+
+
+class Attach(msgspec.Struct, frozen=True):
+    """`POST /v0/nodes/attach`: a server that has no agent."""
+
+    url: str
+    kind: Literal["ollama", "openai"]
+    name: str = ""
+    slots: int = 4
+
+
+class NodeView(msgspec.Struct, frozen=True):
+    """One element of `GET /v0/nodes`."""
+
+    id: str
+    name: str
+    kind: NodeKind
+    state: str
+    url: str
+    local: bool
+    runtimes: list[RuntimeFacts]
+    models: list[str]
+    loaded: list[str]
+    excluded: list[str]
+    slots: int
+    in_flight: int
+    done: int
+    failed: int
+    cpu: float
+    memory: float
+    gpus: list[Gpu]
+    os: str
+    last_seen: float
+
+
+class ErrorDetail(msgspec.Struct, frozen=True):
+    """What is wrong, for people (`message`) and for programs (`code`)."""
+
+    message: str
+    type: str
+    code: str
+
+
+class ErrorBody(msgspec.Struct, frozen=True):
+    """The error shape of `/v0`."""
+
+    error: ErrorDetail
+
+
+def model_ids(body: bytes) -> list[str]:
+    """The model ids of a `GET /v1/models` answer: bad entries skipped, duplicates removed, order kept (requirement A4).
+
+    Raises:
+        msgspec.DecodeError: the body is not JSON, or not an object with a `data` list.
+    """
+    data = msgspec.json.decode(body, type=_ModelList).data
+    ids = (entry.get("id") for entry in data if isinstance(entry, dict))
+    return list(dict.fromkeys(i for i in ids if isinstance(i, str) and i))
+
+
+class _ModelList(msgspec.Struct):
+    data: list[object]

@@ -1,0 +1,182 @@
+"""Every error of ours, and what a caller gets to see of it.
+
+    RouterError
+    ├── ConfigError                 a setting cannot be used: the command ends with status 2
+    ├── ClientError                 the caller's own fault: never blamed on a node
+    │   ├── BadRequest              400 invalid_request
+    │   ├── NotFound                404 not_found
+    │   ├── ModelNotFound           404 model_not_found
+    │   ├── RequestTimeout          408 request_timeout
+    │   ├── BodyTooLarge            413 body_too_large
+    │   └── HeadTooLarge            431 head_too_large
+    ├── Unavailable                 nobody can answer now; asking again later may help
+    │   ├── NoNodes                 503 no_available_nodes
+    │   ├── AllNodesOffline         503 all_nodes_offline
+    │   ├── NoCapableNodes          503 no_capable_nodes
+    │   └── ShuttingDown            503 shutting_down
+    ├── UpstreamError               the chosen node did not do its part
+    │   ├── UpstreamFailed          502 upstream_failed
+    │   └── UpstreamTimeout         504 upstream_timeout
+    └── NodeError                   what `/v0/nodes` answers to agents and operators
+        ├── RegistrationRefused     400 model_list_unavailable, no_executable_models, …
+        ├── WrongSecret             403 wrong_secret
+        └── NodeNotFound            404 node_not_found
+
+`status` is the HTTP status, `code` the word a program can compare, `kind` the class of error that the OpenAI and Anthropic
+APIs call `type`. The shape around them is the dialect's (`wire.dialects`). Messages say what to do next.
+"""
+
+from typing import ClassVar
+
+
+class RouterError(Exception):
+    """The root. `message` is written for the person who sent the request."""
+
+    status: ClassVar[int] = 500
+    code: str = "internal_error"
+    kind: ClassVar[str] = "server_error"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class ConfigError(RouterError):
+    """A setting is missing, malformed or contradicts another."""
+
+    code = "bad_setting"
+
+
+class ClientError(RouterError):
+    """The caller's own fault."""
+
+    status = 400
+    code = "invalid_request"
+    kind = "invalid_request_error"
+
+
+class BadRequest(ClientError):
+    """The request cannot be read; the message says where it goes wrong."""
+
+
+class NotFound(ClientError):
+    """No such path."""
+
+    status = 404
+    code = "not_found"
+    kind = "not_found_error"
+
+
+class ModelNotFound(ClientError):
+    """No node lists this model, online or not."""
+
+    status = 404
+    code = "model_not_found"
+    kind = "not_found_error"
+
+
+class RequestTimeout(ClientError):
+    """The request did not arrive in time."""
+
+    status = 408
+    code = "request_timeout"
+
+
+class BodyTooLarge(ClientError):
+    """The body is over the limit."""
+
+    status = 413
+    code = "body_too_large"
+    kind = "request_too_large"
+
+
+class HeadTooLarge(ClientError):
+    """The request line and headers are over the limit."""
+
+    status = 431
+    code = "head_too_large"
+
+
+class Unavailable(RouterError):
+    """Nobody can answer now."""
+
+    status = 503
+    code = "unavailable"
+    kind = "overloaded_error"
+
+
+class NoNodes(Unavailable):
+    """Nothing has registered yet."""
+
+    code = "no_available_nodes"
+
+
+class AllNodesOffline(Unavailable):
+    """Nodes are known, none is online."""
+
+    code = "all_nodes_offline"
+
+
+class NoCapableNodes(Unavailable):
+    """The model is known, but no online node can run it now."""
+
+    code = "no_capable_nodes"
+
+
+class ShuttingDown(Unavailable):
+    """This process is about to end and takes nothing new."""
+
+    code = "shutting_down"
+
+
+class UpstreamError(RouterError):
+    """A node or runtime did not do its part."""
+
+    status = 502
+    code = "upstream_failed"
+    kind = "api_error"
+
+
+class UpstreamFailed(UpstreamError):
+    """It could not be reached, broke off, or sent what is not HTTP."""
+
+
+class UpstreamTimeout(UpstreamError):
+    """It was silent for too long."""
+
+    status = 504
+    code = "upstream_timeout"
+
+
+class NodeError(RouterError):
+    """What `/v0/nodes` answers to agents and operators."""
+
+    status = 400
+    code = "bad_node"
+    kind = "node_error"
+
+
+class RegistrationRefused(NodeError):
+    """This node may not join, or cannot be of use; `code` is one of requirement A4's."""
+
+    kind = "registration_error"
+
+    def __init__(self, message: str, code: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class WrongSecret(NodeError):
+    """The caller did not prove that it is this node."""
+
+    status = 403
+    code = "wrong_secret"
+    kind = "permission_error"
+
+
+class NodeNotFound(NodeError):
+    """No node has this id; an agent that gets this registers again."""
+
+    status = 404
+    code = "node_not_found"
+    kind = "not_found_error"

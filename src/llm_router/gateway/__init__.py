@@ -1,0 +1,1 @@
+"""The shell: sockets. The data plane that router and node share."""

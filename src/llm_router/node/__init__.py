@@ -1,0 +1,1 @@
+"""The agent: makes a machine part of the fleet."""

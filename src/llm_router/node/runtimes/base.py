@@ -1,0 +1,32 @@
+"""What the agent asks of a runtime.
+
+A runtime puts what it can run into the node's registry as upstreams: one entry per llama.cpp process, one per attached
+server. The node's gateway routes to these entries just as the router's does to nodes.
+"""
+
+from typing import Protocol
+
+from llm_router.contract import Address, RuntimeFacts
+
+
+class Runtime(Protocol):
+    """One inference server, or a family of them, under the agent's care."""
+
+    async def start(self) -> None:
+        """Make the runtime's models known to the registry. Returns once they are listed; raises what makes it useless."""
+
+    async def stop(self) -> None:
+        """End every process of ours and wait for it."""
+
+    def facts(self) -> RuntimeFacts:
+        """Kind, version and slots, for the registration."""
+
+    def loaded(self) -> list[str]:
+        """Models that are in memory now."""
+
+    async def wake(self, upstream_id: str) -> Address | None:
+        """Bring up one of this runtime's upstreams that has no address; None: not one of ours.
+
+        Raises:
+            UpstreamFailed: it did not come up; the message says why.
+        """

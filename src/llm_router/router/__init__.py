@@ -1,0 +1,1 @@
+"""The server: one address for all nodes."""

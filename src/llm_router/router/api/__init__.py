@@ -1,0 +1,1 @@
+"""The control API and the lists that clients ask for."""

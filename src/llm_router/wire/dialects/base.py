@@ -1,0 +1,56 @@
+"""What the gateway asks of an API's dialect.
+
+A dialect knows its inference paths, its shape of an error, how a stream that breaks is ended, and where the token counts
+stand. Everything else of a request is passed on unread.
+"""
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+import msgspec
+
+from llm_router.errors import RouterError
+
+
+class Operation(msgspec.Struct, frozen=True):
+    """One inference route. `streams`: what it does when the body does not say; None: it never streams."""
+
+    dialect: "Dialect"
+    name: str
+    streams: bool | None
+
+
+class Usage(msgspec.Struct, frozen=True, gc=False):
+    """What the last record of an answer says: tokens, and seconds where the runtime tells them (else 0)."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    prompt_seconds: float = 0.0
+    completion_seconds: float = 0.0
+    load_seconds: float = 0.0
+
+
+class Dialect:
+    """One API. An instance has no state: `OLLAMA`, `OPENAI`, `ANTHROPIC`."""
+
+    name: ClassVar[str]
+    stream_type: ClassVar[str]  # content type of a stream
+    sign_of_life: ClassVar[bytes]  # a record that a waiting client takes for nothing
+    tags: ClassVar[bool] = False  # whether a model name without a tag means `:latest`
+
+    @property
+    def operations(self) -> Mapping[bytes, Operation]:
+        """Path -> operation."""
+        raise NotImplementedError
+
+    def error(self, error: RouterError) -> bytes:
+        """The JSON body of an error answer."""
+        raise NotImplementedError
+
+    def broken(self, error: RouterError, *, mid_record: bool) -> bytes:
+        """The record that tells the client of a stream that it broke. `mid_record`: the last record was cut in two."""
+        raise NotImplementedError
+
+    def usage(self, tail: bytes) -> Usage | None:
+        """Token counts from the end of an answer's bytes (framing included), whole or streamed; None: it has none."""
+        raise NotImplementedError
