@@ -1,14 +1,14 @@
 """Settings: defaults < TOML file < environment < command line. Each one is documented where it is declared.
 
-A field's environment variable is the class's prefix and its name in capitals (`RouterConfig.port` is LLM_ROUTER_PORT), or the
-one that people already use, named in the declaration. The file is `<home>/router.toml` or `<home>/node.toml`.
+A field's environment variable is the class's prefix and its name in capitals (`RouterConfig.port` is LLM_ROUTER_PORT), or
+the one that people already use, named in the declaration. The file is `<home>/router.toml` or `<home>/node.toml`.
 """
 
 import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self, get_origin
 
 import msgspec
 import platformdirs
@@ -54,6 +54,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         default_factory=default_home
     )
     host: Annotated[str, declared("Address to listen on.")] = "127.0.0.1"
+    port: Annotated[Port, declared("Port to listen on.")] = DEFAULT_ROUTER_PORT
     log_level: Annotated[Literal["debug", "info", "warning", "error"], declared("Least severe log lines to print.")] = (
         "info"
     )
@@ -102,7 +103,6 @@ class RouterConfig(Config, frozen=True, kw_only=True):
     prefix = "LLM_ROUTER_"
     file_name = "router.toml"
 
-    port: Annotated[Port, declared("Port to listen on.")] = DEFAULT_ROUTER_PORT
     workers: Annotated[int, Meta(ge=1, le=1), declared("Processes; more than one needs a shared database.")] = 1
     policy: Annotated[
         Literal["least-requests", "round-robin"], declared("Which of the nodes that can answer gets a request.")
@@ -147,7 +147,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
 
 def _split_lists(cls: type[Config], values: Mapping[str, str]) -> dict[str, object]:
     """In an environment variable, a list is written with commas."""
-    lists = {s.name for s in cls.settings() if "list" in str(s.type)}
+    lists = {s.name for s in cls.settings() if get_origin(s.type.__origin__) is list}
     return {k: v.split(",") if k in lists else v for k, v in values.items()}
 
 

@@ -1,12 +1,15 @@
 """What router and node say to each other: messages, paths, protocol version.
 
-Both sides read and write these structs and nothing else; a field that one side does not know yet is ignored by msgspec, so
-a newer node can talk to an older router. Shapes are design.md §8.
+Both sides read and write these structs and nothing else; a field that one side does not know yet is ignored by msgspec,
+so a newer node can talk to an older router. Shapes are design.md §8.
 """
 
 from typing import Literal
+from urllib.parse import SplitResult, urlsplit
 
 import msgspec
+
+from llm_router.errors import BadRequest
 
 NODES = "/v0/nodes"
 HEARTBEAT_EVERY = 5.0  # seconds; a router calls a node offline after four missed ones (design.md §5)
@@ -32,6 +35,34 @@ class Address(msgspec.Struct, frozen=True):
             return f"unix:{self.host}"
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{'https' if self.tls else 'http'}://{host}:{self.port}{self.prefix}"
+
+
+def parse_address(url: str) -> Address:
+    """The address that a person wrote: `host:port`, or a URL that may end in `/` or, as client settings do, in `/v1`.
+
+    Without a scheme it is http; without a port, the scheme's own.
+
+    Raises:
+        BadRequest: it names no host, or has parts that an address of a server does not have.
+    """
+    text = url.strip()
+    try:
+        parts = urlsplit(text if "://" in text else f"http://{text}")
+        port = parts.port
+    except ValueError as error:  # a port that is no number, a bracket without its partner
+        raise BadRequest(f"{url!r} is not an address: {error}; write http://host:port") from error
+    if parts.scheme not in _DEFAULT_PORTS or not parts.hostname or _has_extras(parts) or port == 0:
+        raise BadRequest(f"{url!r} is not an address; write host:port, http://host:port or https://host/path")
+    prefix = parts.path.rstrip("/").removesuffix("/v1").rstrip("/")
+    return Address(parts.hostname, port or _DEFAULT_PORTS[parts.scheme], parts.scheme == "https", prefix)
+
+
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+def _has_extras(parts: SplitResult) -> bool:
+    """A query, a fragment, credentials, spaces: nothing that a request could be sent to, or that a list should show."""
+    return bool(parts.query or parts.fragment or "@" in parts.netloc or any(c.isspace() for c in parts.geturl()))
 
 
 class RuntimeFacts(msgspec.Struct, frozen=True):

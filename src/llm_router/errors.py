@@ -22,8 +22,8 @@
         ├── WrongSecret             403 wrong_secret
         └── NodeNotFound            404 node_not_found
 
-`status` is the HTTP status, `code` the word a program can compare, `kind` the class of error that the OpenAI and Anthropic
-APIs call `type`. The shape around them is the dialect's (`wire.dialects`). Messages say what to do next.
+`status` is the HTTP status, `code` the word a program can compare, `kind` the class of error that the OpenAI and
+Anthropic APIs call `type`. The shape around them is the dialect's (`wire.dialects`). Messages say what to do next.
 """
 
 from typing import ClassVar

@@ -1,7 +1,7 @@
 """Model names: what a request's `model` means.
 
-Ids match exactly (requirement C5). For the Ollama API a name without a tag means `:latest`, and the two spellings are one
-model (Ollama, `types/model/name.go`: the default tag is `latest`).
+Ids match exactly (requirement C5). For the Ollama API a name without a tag means `:latest`, and the two spellings are
+one model (Ollama, `types/model/name.go`: the default tag is `latest`).
 """
 
 from collections.abc import Container

@@ -1,7 +1,7 @@
 """Which of the nodes that can answer shall do it.
 
-A policy is a function of the candidates; it changes nothing. The scheduler stamps `last_chosen` on the winner, so "least
-recently chosen" is what makes equal nodes take turns (requirement B4).
+A policy is a function of the candidates; it changes nothing. The scheduler stamps `last_chosen` on the winner, so
+"least recently chosen" is what makes equal nodes take turns (requirement B4).
 """
 
 from collections.abc import Callable, Sequence

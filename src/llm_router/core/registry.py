@@ -4,8 +4,8 @@ Rule 1: all state about nodes lives here, and only the methods below change it.
 Rule 2: `online` and `suspects` are indexes by model, kept up to date by every change; a request looks up, never scans.
 Rule 3: what a change means to others (log, database, dashboard) is said by the `Change`s that a method returns.
 
-On a router a node is an agent or an attached server; on an agent it is a runtime (one llama.cpp process, one Ollama). The
-gateway of both asks the same registry.
+On a router a node is an agent or an attached server; on an agent it is a runtime (one llama.cpp process, one Ollama).
+The gateway of both asks the same registry.
 """
 
 from collections.abc import Iterable, Iterator
@@ -51,7 +51,7 @@ class Node:
         "state",
     )
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - a node has this many facts, and all but four go by name
         self,
         id: str,  # noqa: A002 - the field's name everywhere else
         name: str,
@@ -196,11 +196,12 @@ class Registry:
         return [*changes, *self.signal(node_id, Signal.MODELS_PULLED, now)]
 
     def heartbeat(self, node_id: str, report: Heartbeat, now: float) -> list[Change]:
-        """An agent reported. The caller pulls its models when `models_version` moved or the node is REGISTERING after this."""
+        """An agent reported. The caller pulls its models if `models_version` moved, or it is REGISTERING after this."""
         node = self.nodes.get(node_id)
         if node is None:
             return []
         node.report = report
+        node.models_version = report.models_version
         node.last_seen = now
         return self.signal(node_id, Signal.HEARTBEAT, now)
 

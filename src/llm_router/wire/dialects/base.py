@@ -1,7 +1,7 @@
 """What the gateway asks of an API's dialect.
 
-A dialect knows its inference paths, its shape of an error, how a stream that breaks is ended, and where the token counts
-stand. Everything else of a request is passed on unread.
+A dialect knows its inference paths, its shape of an error, how a stream that breaks is ended, and where the token
+counts stand. Everything else of a request is passed on unread.
 """
 
 from collections.abc import Mapping

@@ -1,0 +1,153 @@
+"""How an upstream's answer reaches the client: three ways, chosen when its head is there.
+
+    Whole     kept until complete, then written in one piece; a node that dies in the middle of it can still be replaced
+    Relay     the body's bytes pass as they came, framing and all
+    Reframed  the body passes decoded, in framing of ours: a translated or close-delimited answer, an HTTP/1.0 client
+
+All three are fed with what the reader gives back and say by `started` whether the client has got anything yet.
+"""
+
+from collections.abc import Callable
+from typing import Protocol
+
+from llm_router.wire.http1 import HOP_BY_HOP, LAST_CHUNK, Framing, Header, ResponseReader, chunk, response_head
+
+# Ours to write in every response.
+DROP = HOP_BY_HOP | {b"content-length", b"x-request-id", b"x-llm-router-node"}
+
+
+class Answer(Protocol):
+    """What the exchange asks of each way."""
+
+    started: bool
+
+    def feed(self, body: bytes) -> None:
+        """Bytes of the body came."""
+
+    def end(self) -> None:
+        """The body is complete."""
+
+    def can_append(self) -> bool:
+        """Whether a record of ours may follow what the client has got."""
+
+    def append(self, record: bytes) -> None:
+        """Write a record of ours."""
+
+
+Write = Callable[[bytes], None]
+
+
+class Whole:
+    """Kept until complete; `convert` makes the client's body of the upstream's."""
+
+    def __init__(
+        self,
+        write: Write,
+        status: int,
+        headers: list[Header],
+        extra: bytes,
+        convert: Callable[[bytes], bytes] | None = None,
+    ) -> None:
+        self.started = False
+        self._write = write
+        self._status = status
+        self._headers = headers
+        self._extra = extra
+        self._convert = convert
+        self._body = b""
+
+    def feed(self, body: bytes) -> None:
+        """Keep it."""
+        self._body = self._body + body if self._body else body
+
+    def end(self) -> None:
+        """Write it all."""
+        body = self._convert(self._body) if self._convert is not None else self._body
+        head = response_head(self._status, self._headers, Framing.LENGTH, len(body), DROP, self._extra)
+        self.started = True
+        self._write(head + body)
+
+    def can_append(self) -> bool:
+        """Never: it has one body, of one length."""
+        return False
+
+    def append(self, record: bytes) -> None:
+        """Never asked for."""
+        raise NotImplementedError
+
+
+class Relay:
+    """Bytes pass as they came."""
+
+    def __init__(self, write: Write, reader: ResponseReader, extra: bytes) -> None:
+        self.started = True
+        self._write = write
+        self._reader = reader
+        self._head = response_head(reader.status, reader.headers, reader.framing, reader.length, DROP, extra)
+
+    def feed(self, body: bytes) -> None:
+        """Pass it on; the head goes out with the first bytes, in one write."""
+        if self._head:
+            body, self._head = self._head + body, b""
+        self._write(body)
+
+    def end(self) -> None:
+        """Nothing more: the framing that came has ended the message."""
+
+    def can_append(self) -> bool:
+        """Between two chunks."""
+        return self._reader.framing is Framing.CHUNKED and self._reader.at_chunk_boundary()
+
+    def append(self, record: bytes) -> None:
+        """As a chunk of its own."""
+        self._write(chunk(record))
+
+
+class Reframed:
+    """Bytes pass decoded, in chunks of ours; to an HTTP/1.0 client bare, and the connection's end is theirs."""
+
+    def __init__(
+        self,
+        write: Write,
+        status: int,
+        headers: list[Header],
+        extra: bytes,
+        *,
+        chunked: bool,
+        convert: Callable[[bytes], bytes] | None = None,
+        finish: Callable[[], bytes] | None = None,
+    ) -> None:
+        """`convert` and `finish`: what makes the client's bytes of the upstream's, and what follows its last."""
+        self.started = False
+        self._write = write
+        self._chunked = chunked
+        self._convert = convert
+        self._finish = finish
+        self._head = response_head(status, headers, Framing.CHUNKED if chunked else Framing.CLOSE, 0, DROP, extra)
+
+    def feed(self, body: bytes) -> None:
+        """Pass on what comes of it."""
+        if self._convert is not None:
+            body = self._convert(body)
+        if body:
+            self.append(body)
+
+    def end(self) -> None:
+        """Pass on the rest and end the message."""
+        rest = self._finish() if self._finish is not None else b""
+        if rest or self._head:
+            self.append(rest)
+        if self._chunked:
+            self._write(LAST_CHUNK)
+
+    def can_append(self) -> bool:
+        """Always, once it has begun."""
+        return True
+
+    def append(self, record: bytes) -> None:
+        """Write bytes in this answer's framing, the head before the first of them."""
+        self.started = True
+        framed = chunk(record) if self._chunked and record else record
+        if self._head:
+            framed, self._head = self._head + framed, b""
+        self._write(framed)

@@ -1,0 +1,42 @@
+"""Logging, set up in one place: structlog's events, dotted and past tense with fields, on standard error.
+
+Libraries that log through `logging` (uvicorn, aiohttp, litestar) are heard from WARNING on, in the same form.
+"""
+
+import logging
+import sys
+from typing import Literal
+
+import structlog
+from structlog.typing import Processor
+
+Level = Literal["debug", "info", "warning", "error"]
+
+
+def configure(level: Level, form: Literal["console", "json"]) -> None:
+    """Log from `level` on, as lines for people or as one JSON object each."""
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso" if form == "json" else "%H:%M:%S", utc=form == "json"),
+    ]
+    last = _renderers(form)
+    structlog.configure(
+        processors=[*shared, *last],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=[_strip_meta, *last]))
+    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+
+
+def _renderers(form: Literal["console", "json"]) -> list[Processor]:
+    if form == "json":
+        return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+    plain = structlog.dev.plain_traceback  # rich's boxed one is pages long and loads a highlighter
+    return [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)]
+
+
+_strip_meta = structlog.stdlib.ProcessorFormatter.remove_processors_meta

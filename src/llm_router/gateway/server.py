@@ -1,0 +1,284 @@
+"""The listener: connections of clients, their limits and time-outs, and the gateway that owns them.
+
+IDLE  nothing yet, or between two requests    closed after idle_timeout
+HEAD  within a head                           408 after head_timeout, however it trickles
+BODY  within a body                           408 after body_timeout without a byte
+an exchange under way                         no limit of ours: inference takes its time
+"""
+
+import asyncio
+import itertools
+import secrets
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from llm_router.config import Config
+from llm_router.contract import Address
+from llm_router.core.registry import Node, Registry
+from llm_router.core.scheduler import Scheduler
+from llm_router.core.usage import RequestRecord
+from llm_router.errors import ClientError, RequestTimeout, RouterError, UpstreamFailed
+from llm_router.gateway.exchange import Exchange, Inference
+from llm_router.gateway.upstream import Pool
+from llm_router.wire.dialects import OPERATIONS, dialect_of
+from llm_router.wire.dialects.base import Dialect
+from llm_router.wire.http1 import Framing, Phase, Request, RequestReader, response_head
+
+SWEEP_EVERY = 1.0  # seconds: how exact the time-outs are
+PIPELINED = 16  # requests that may wait behind the one under way before the client is no longer read
+BACKLOG = 4096  # connections that wait to be accepted; the kernel's own limit (net.core.somaxconn) is 4096 on Linux
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+JSON = [(b"content-type", b"application/json; charset=utf-8")]
+ID_LENGTH = 128  # characters of a client's own x-request-id that are taken over
+
+log = structlog.get_logger()
+
+
+class Client(asyncio.Protocol):
+    """One client's connection: requests come in, one exchange at a time is under way."""
+
+    __slots__ = ("_exchange", "_gateway", "_reader", "_refusal", "_since", "_stalled", "_transport", "host", "write")
+
+    def __init__(self, gateway: "Gateway") -> None:
+        self._gateway = gateway
+        self._reader = RequestReader(max_body=gateway.config.max_body)
+        self._exchange: Exchange | None = None
+        self._refusal: ClientError | None = None  # what to answer when all that came before it is answered
+        self._stalled = False  # not read from, because too much waits
+        self._since = 0.0
+        self._transport: asyncio.Transport
+        self.host = b""
+        self.write: Callable[[bytes], None]
+
+    # -- called by asyncio
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport  # type: ignore[assignment]  # asyncio's types know no better
+        self.write = self._transport.write
+        peer = transport.get_extra_info("peername")
+        self.host = str(peer[0]).encode() if peer else b""
+        self._since = self._gateway.now()
+        self._gateway.clients.add(self)
+
+    def data_received(self, data: bytes) -> None:
+        reader = self._reader
+        before = reader.phase
+        try:
+            if reader.feed(data):
+                self.write(CONTINUE)
+        except ClientError as error:
+            self._refusal = error
+            self._transport.pause_reading()
+        if reader.phase is Phase.BODY or reader.phase is not before:
+            self._since = self._gateway.now()
+        if self._exchange is None:
+            self._next()
+        elif len(reader.ready) > PIPELINED and not self._stalled:
+            self._stalled = True
+            self._transport.pause_reading()
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
+        self._gateway.clients.discard(self)
+        self._reader.ready.clear()
+        if self._exchange is not None:
+            self._exchange.cancel()
+
+    def pause_writing(self) -> None:
+        if self._exchange is not None:
+            self._exchange.pause()
+
+    def resume_writing(self) -> None:
+        if self._exchange is not None:
+            self._exchange.resume()
+
+    # -- called by the exchange
+
+    def write_error(self, error: RouterError, dialect: Dialect, extra: bytes) -> None:
+        """An error of ours as a whole response, in the shape that the caller's API has for it."""
+        body = dialect.error(error)
+        self.write(response_head(error.status, JSON, Framing.LENGTH, len(body), frozenset(), extra) + body)
+
+    def exchange_over(self, *, keep: bool) -> None:
+        """The answer is written. `keep`: the connection may carry another request."""
+        self._exchange = None
+        self._gateway.exchange_over()
+        if self._transport.is_closing():
+            return
+        if not keep:
+            self._transport.close()
+            return
+        self._since = self._gateway.now()
+        if self._stalled and len(self._reader.ready) <= PIPELINED:
+            self._stalled = False
+            self._transport.resume_reading()
+        if self._reader.ready or self._refusal is not None:
+            self._gateway.loop.call_soon(self._next)  # not from within: a long pipeline must not become a deep stack
+
+    # -- called by the gateway
+
+    def sweep(self, now: float) -> None:
+        """Close, or refuse, what has taken too long."""
+        if self._exchange is not None or self._refusal is not None:
+            return
+        config, waited = self._gateway.config, now - self._since
+        phase = self._reader.phase
+        if phase is Phase.IDLE:
+            if waited > config.idle_timeout:
+                self._transport.close()
+        elif phase is Phase.HEAD and waited > config.head_timeout:
+            self._refuse(RequestTimeout(f"the request's head did not arrive within {config.head_timeout:g} s"))
+        elif phase is Phase.BODY and waited > config.body_timeout:
+            self._refuse(RequestTimeout(f"no byte of the request's body came for {config.body_timeout:g} s"))
+
+    def close_if_idle(self) -> None:
+        """Between two requests there is nothing to lose."""
+        if self._exchange is None and self._reader.phase is Phase.IDLE and not self._reader.ready:
+            self._transport.close()
+
+    def abort(self) -> None:
+        """End it at once, whatever is under way."""
+        self._transport.abort()
+
+    # -- steps 1 and 2
+
+    def _next(self) -> None:
+        if self._exchange is not None or self._transport.is_closing():
+            return
+        if self._reader.ready:
+            self._serve(self._reader.ready.popleft())
+        elif self._refusal is not None:
+            self._refuse(self._refusal)
+
+    def _serve(self, request: Request) -> None:
+        operation = OPERATIONS.get(request.path) if request.method == b"POST" else None
+        gateway = self._gateway
+        if operation is None:
+            self._exchange = exchange = Exchange(gateway, self, request)
+        else:
+            self._exchange = exchange = Inference(gateway, self, request, operation)
+        gateway.exchange_begun()
+        exchange.begin()
+
+    def _refuse(self, error: ClientError) -> None:
+        """What came is not a request that anybody could answer: the last word on this connection."""
+        request = self._reader.unfinished
+        extra = b"x-request-id: %b\r\nconnection: close\r\n" % self._gateway.request_id(request)
+        self.write_error(error, dialect_of(request.path), extra)
+        self._transport.close()
+
+
+class Gateway:
+    """The data plane of a router or a node: who is connected, to whom requests go, and who hears of how they end."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        scheduler: Scheduler,
+        config: Config,
+        *,
+        control: Address,
+        control_headers: bytes = b"",
+        record: Callable[[RequestRecord], None],
+        failed: Callable[[Node, str], None],
+        wake: Callable[[str], Awaitable[Address]] | None = None,
+    ) -> None:
+        """Wire it up; `start` makes it listen.
+
+        Args:
+            registry: the nodes.
+            scheduler: chooses among them.
+            config: listener and limits.
+            control: where every other path goes.
+            control_headers: header lines to add there (ControlServer.headers).
+            record: told of every inference request, once; must be cheap.
+            failed: told when a node failed a request for a reason of its own; must be cheap.
+            wake: brings up a node that has no address; raises UpstreamError when it cannot.
+        """
+        self.registry = registry
+        self.scheduler = scheduler
+        self.config = config
+        self.control = control
+        self.control_headers = control_headers
+        self.record = record
+        self.failed = failed
+        self.wake = wake or _nothing_to_wake
+        self.pool = Pool(connect_timeout=config.connect_timeout)
+        self.clients: set[Client] = set()
+        self.draining = False
+        self.loop = asyncio.get_running_loop()
+        self.now = self.loop.time
+        self.in_flight = 0
+        self._empty = asyncio.Event()
+        self._empty.set()
+        self._server: asyncio.Server | None = None
+        self._sweeper: asyncio.TimerHandle | None = None
+        self._ids = itertools.count(1)
+        self._id_prefix = secrets.token_hex(6).encode() + b"-"
+
+    async def start(self) -> int:
+        """Listen; the port it listens on.
+
+        Raises:
+            OSError: the address is taken or not ours.
+        """
+        config = self.config
+        self._server = await self.loop.create_server(
+            lambda: Client(self), config.host, config.port, backlog=BACKLOG, reuse_address=True
+        )
+        self._sweep()
+        port: int = self._server.sockets[0].getsockname()[1]
+        return port
+
+    def close(self) -> None:
+        """Stop accepting; connections between two requests are closed."""
+        self.draining = True
+        if self._server is not None:
+            self._server.close()
+        for client in list(self.clients):
+            client.close_if_idle()
+
+    async def drain(self, seconds: float) -> None:
+        """Close, give requests under way `seconds` to finish, then cut what is left."""
+        self.close()
+        try:
+            async with asyncio.timeout(seconds):
+                await self._empty.wait()
+        except TimeoutError:
+            log.warning("gateway.cut", in_flight=self.in_flight, after=seconds)
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        for client in list(self.clients):
+            client.abort()
+        self.pool.close()
+
+    # -- called by clients and exchanges
+
+    def exchange_begun(self) -> None:
+        """One more is under way."""
+        self.in_flight += 1
+        self._empty.clear()
+
+    def exchange_over(self) -> None:
+        """One less."""
+        self.in_flight -= 1
+        if not self.in_flight:
+            self._empty.set()
+
+    def request_id(self, request: Request) -> bytes:
+        """The client's own x-request-id where it has a usable one, else a new one."""
+        given = request.header(b"x-request-id")
+        if given and len(given) <= ID_LENGTH and given.isascii() and given.decode("ascii").isprintable():
+            return given
+        return self._id_prefix + b"%d" % next(self._ids)
+
+    def _sweep(self) -> None:
+        now = self.now()
+        for client in list(self.clients):
+            client.sweep(now)
+        self.pool.sweep(now)
+        self._sweeper = self.loop.call_later(SWEEP_EVERY, self._sweep)
+
+
+async def _nothing_to_wake(node_id: str) -> Address:
+    raise UpstreamFailed(f"{node_id} has no address")

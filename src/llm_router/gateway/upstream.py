@@ -1,0 +1,139 @@
+"""Kept-alive connections to nodes, runtimes and the control app."""
+
+import asyncio
+import ssl
+from collections import deque
+from typing import TYPE_CHECKING, Protocol
+
+from llm_router.contract import Address
+from llm_router.errors import UpstreamFailed, UpstreamTimeout
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# An idle connection is given up before the other side does it (an agent's limit is 75 s): no request races its end.
+IDLE_LIMIT = 55.0  # seconds
+
+
+class Receiver(Protocol):
+    """Whoever waits for what an upstream sends."""
+
+    def upstream_data(self, data: bytes) -> None:
+        """Bytes came."""
+
+    def upstream_lost(self, error: Exception | None) -> None:
+        """The connection is gone."""
+
+
+class Upstream(asyncio.Protocol):
+    """One connection. It carries one request at a time, for `receiver`."""
+
+    __slots__ = ("address", "idle_since", "pool", "receiver", "reused", "transport")
+
+    def __init__(self, pool: "Pool", address: Address) -> None:
+        self.pool = pool
+        self.address = address
+        self.receiver: Receiver | None = None
+        self.reused = False
+        self.idle_since = 0.0
+        self.transport: asyncio.Transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport  # type: ignore[assignment]  # asyncio's types know no better
+
+    def data_received(self, data: bytes) -> None:
+        if self.receiver is None:
+            self.transport.abort()  # nobody asked: whatever this is, it is no answer
+        else:
+            self.receiver.upstream_data(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        receiver, self.receiver = self.receiver, None
+        if receiver is None:
+            self.pool.forget(self)
+        else:
+            receiver.upstream_lost(exc)
+
+    def keep(self) -> None:
+        """Its answer is complete and it can carry another request."""
+        self.receiver = None
+        self.pool.put(self)
+
+    def drop(self) -> None:
+        """End it at once: the request is of no use any more, or the connection cannot be trusted."""
+        self.receiver = None
+        self.transport.abort()
+
+
+class Pool:
+    """Idle connections by address, the most recently used first."""
+
+    def __init__(self, *, connect_timeout: float) -> None:
+        """`connect_timeout` in seconds."""
+        self._connect_timeout = connect_timeout
+        self._idle: dict[Address, deque[Upstream]] = {}
+        self._tls: ssl.SSLContext | None = None
+
+    def take(self, address: Address) -> Upstream | None:
+        """A kept-alive connection, if there is one."""
+        idle = self._idle.get(address)
+        while idle:
+            upstream = idle.pop()
+            if not upstream.transport.is_closing():
+                upstream.reused = True
+                return upstream
+        return None
+
+    async def connect(self, address: Address) -> Upstream:
+        """A new connection.
+
+        Raises:
+            UpstreamFailed: refused, unreachable, or no TLS handshake.
+            UpstreamTimeout: no answer in time.
+        """
+        loop = asyncio.get_running_loop()
+        make = lambda: Upstream(self, address)  # noqa: E731 - a factory, used once
+        try:
+            async with asyncio.timeout(self._connect_timeout):
+                if address.port:
+                    tls = self._tls_context() if address.tls else None
+                    _, upstream = await loop.create_connection(make, address.host, address.port, ssl=tls)
+                else:
+                    _, upstream = await loop.create_unix_connection(make, address.host)
+        except TimeoutError:
+            raise UpstreamTimeout(f"no connection to {address.url} within {self._connect_timeout:g} s") from None
+        except OSError as error:
+            raise UpstreamFailed(f"no connection to {address.url}: {error.strerror or error}") from error
+        return upstream
+
+    def put(self, upstream: Upstream) -> None:
+        """Keep a connection for the next request."""
+        upstream.idle_since = asyncio.get_running_loop().time()
+        self._idle.setdefault(upstream.address, deque()).append(upstream)
+
+    def forget(self, upstream: Upstream) -> None:
+        """An idle connection was closed by the other side."""
+        idle = self._idle.get(upstream.address)
+        if idle is not None and upstream in idle:
+            idle.remove(upstream)
+            if not idle:
+                del self._idle[upstream.address]
+
+    def sweep(self, now: float) -> None:
+        """Close what has been idle for too long."""
+        for upstream in [u for u in self._all() if now - u.idle_since > IDLE_LIMIT]:
+            upstream.transport.close()
+
+    def close(self) -> None:
+        """Close every idle connection."""
+        for upstream in list(self._all()):
+            upstream.transport.close()
+
+    def _all(self) -> "Iterator[Upstream]":
+        for idle in self._idle.values():
+            yield from idle
+
+    def _tls_context(self) -> ssl.SSLContext:
+        if self._tls is None:
+            self._tls = ssl.create_default_context()
+        return self._tls
