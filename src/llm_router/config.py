@@ -1,6 +1,6 @@
 """Settings: defaults < TOML file < environment < command line. Each one is documented where it is declared.
 
-A field's environment variable is the class's prefix and its name in capitals (`RouterConfig.port` is LLM_ROUTER_PORT), or
+A field's environment variable is the class's prefix and its name in capitals (`RouterConfig.port`: LLM_ROUTER_PORT), or
 the one that people already use, named in the declaration. The file is `<home>/router.toml` or `<home>/node.toml`.
 """
 

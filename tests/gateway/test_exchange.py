@@ -3,7 +3,6 @@
 import asyncio
 
 import pytest
-
 from tests.gateway.conftest import Client, Conversation, House, Script
 
 BODY = b'{"model":"m","messages":[]}'
@@ -99,11 +98,12 @@ class TestPassing:
         assert ids == [str(i) for i in range(40)]
 
     async def test_expect_100_continue_is_answered(self, house: House) -> None:
-        """curl waits for it before it sends a large body."""
+        """A client such as curl waits for it before it sends a large body."""
         await house.node("one", answers(whole()))
         client = await house.client()
         await client.send(
-            b"POST /v1/chat/completions HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n" % len(BODY)
+            b"POST /v1/chat/completions HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n"
+            % len(BODY)
         )
         assert await client.reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
         await client.send(BODY)
@@ -257,7 +257,9 @@ class TestFailing:
         status, headers, body = await client.answer()
         assert (status, headers["x-llm-router-node"], body) == (200, "good", WHOLE)
 
-    @pytest.mark.parametrize("status", [b"500 Internal Server Error", b"503 Service Unavailable", b"429 Too Many Requests"])
+    @pytest.mark.parametrize(
+        "status", [b"500 Internal Server Error", b"503 Service Unavailable", b"429 Too Many Requests"]
+    )
     async def test_a_broken_or_busy_node_is_replaced(self, house: House, status: bytes) -> None:
         """Where another can answer, it does."""
         await house.node("bad", answers(whole(b"{}", status)))

@@ -1,5 +1,7 @@
 """HTTP/1.1 heads and framing, without a socket."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,10 +17,10 @@ from llm_router.wire.http1 import (
     Request,
     RequestReader,
     ResponseReader,
-    chunk,
     request_head,
     response_head,
 )
+from llm_router.wire.stream import chunk
 
 POST = b"POST /api/chat?x=1 HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nX-Two: 2\r\n\r\nhello"
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -50,7 +52,7 @@ class TestRequests:
         data = POST + POST
         edges = [0, *sorted(cuts), len(data)]
         reader = RequestReader(max_body=1000)
-        for begin, end in zip(edges, edges[1:], strict=False):
+        for begin, end in pairwise(edges):
             if begin < end:
                 reader.feed(data[begin:end])
         assert [(r.target, r.body) for r in reader.ready] == [(b"/api/chat?x=1", b"hello")] * 2
@@ -100,7 +102,7 @@ class TestRequests:
         reader = RequestReader(max_body=10)
         with pytest.raises(HeadTooLarge):  # noqa: PT012 - which feed is the last straw is the point
             for _ in range(10):
-                reader.feed(b"GET / HTTP/1.1\r\na: " + b"x" * 10_000 if not reader.phase.name == "HEAD" else b"x" * 10_000)
+                reader.feed(b"GET / HTTP/1.1\r\na: " + b"x" * 10_000 if reader.phase is Phase.IDLE else b"x" * 10_000)
 
     @pytest.mark.parametrize(
         "bad",
@@ -184,7 +186,9 @@ class TestResponses:
         with pytest.raises(UpstreamFailed):
             ResponseReader().feed(data)
 
-    @pytest.mark.parametrize(("last", "boundary"), [(chunk(b"one"), True), (b"3\r\non", False), (b"9\r\n0\r\n\r\n", False)])
+    @pytest.mark.parametrize(
+        ("last", "boundary"), [(chunk(b"one"), True), (b"3\r\non", False), (b"9\r\n0\r\n\r\n", False)]
+    )
     def test_the_boundary_between_chunks_is_known(self, last: bytes, boundary: bool) -> None:  # noqa: FBT001 - a table
         """A record of ours may only stand between two chunks (requirement B5)."""
         reader = ResponseReader()

@@ -255,9 +255,17 @@ class Registry:
         return self.suspects if node.state is State.SUSPECT else None
 
 
-EVERY_DIALECT = frozenset(
-    {"ollama", "openai", "anthropic"}
-)  # an agent's gateway translates what its runtimes do not speak
+EVERY_DIALECT = frozenset({"ollama", "openai", "anthropic"})
+
+# What each kind of node is asked in; the gateway translates the rest. An agent's own gateway translates what its
+# runtimes do not speak. Ollama serves /v1/chat/completions and /v1/messages too, and so do the OpenAI-compatible
+# servers of today; one that does not says so itself, with 404.
+DIALECTS: dict[NodeKind, frozenset[str]] = {
+    "agent": EVERY_DIALECT,
+    "ollama": EVERY_DIALECT,
+    "openai": frozenset({"openai", "anthropic"}),
+    "llamacpp": frozenset({"openai", "anthropic"}),
+}
 
 
 def _count_down(counts: dict[str, int], key: str) -> None:

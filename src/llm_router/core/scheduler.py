@@ -12,7 +12,7 @@ In the code 4 stands first, since it is what nearly every request asks. A lease 
 once (requirement B7).
 """
 
-from collections.abc import Container
+from collections.abc import Collection
 
 from llm_router.core.health import State
 from llm_router.core.policies import Policy
@@ -40,7 +40,7 @@ class Scheduler:
         self._policy = policy
         self._turn = 0
 
-    def on_request(self, model: str, now: float, tried: Container[str] = ()) -> Lease | RouterError:
+    def on_request(self, model: str, now: float, tried: Collection[str] = ()) -> Lease | RouterError:
         """A place for this request, or why there is none. `tried`: ids of nodes that have failed it already."""
         candidates = self._candidates(model, tried)
         if not candidates:
@@ -62,7 +62,7 @@ class Scheduler:
         else:
             lease.node.done += 1
 
-    def _candidates(self, model: str, tried: Container[str]) -> list[Node]:
+    def _candidates(self, model: str, tried: Collection[str]) -> list[Node]:
         registry = self._registry
         online = registry.online.get(model)  # 4
         if online and not tried:

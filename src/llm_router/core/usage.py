@@ -10,8 +10,8 @@ Outcome = Literal["done", "failed", "broken", "refused", "cancelled"]
 class RequestRecord(msgspec.Struct, frozen=True, gc=False):
     """One request, as it ended. Times in seconds; tokens 0 where the answer did not say.
 
-    `outcome`: done (the client has its answer, whatever its status), failed (no node could answer), broken (cut off after
-    the first byte), refused (never reached a node), cancelled (the client went away).
+    `outcome`: done (the client has its answer, whatever its status), failed (no node could answer), broken (cut off
+    after the first byte), refused (never reached a node), cancelled (the client went away).
     """
 
     id: str

@@ -18,7 +18,9 @@ log = structlog.get_logger()
 
 
 def control_app(
-    routes: Sequence[ControllerRouterHandler], openapi: OpenAPIConfig | None = None, **options: Any
+    routes: Sequence[ControllerRouterHandler],
+    openapi: OpenAPIConfig | None = None,
+    **options: Any,  # noqa: ANN401 - as many types as Litestar has options
 ) -> Litestar:
     """An app of `routes` whose errors have the shape of the API that the path belongs to. `options`: Litestar's own."""
     return Litestar(

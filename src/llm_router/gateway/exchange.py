@@ -15,6 +15,7 @@
 
 import asyncio
 from collections import deque
+from functools import lru_cache
 from time import time
 from typing import TYPE_CHECKING
 
@@ -33,11 +34,11 @@ from llm_router.errors import (
     UpstreamError,
     UpstreamFailed,
 )
-from llm_router.gateway.answer import Answer, Reframed, Relay, Whole
 from llm_router.gateway.control import CLIENT, SECRET
+from llm_router.gateway.delivery import Delivery, Reframed, Relay, Whole
 from llm_router.gateway.upstream import Upstream
 from llm_router.wire.dialects import dialect_of
-from llm_router.wire.dialects.base import Operation
+from llm_router.wire.dialects.base import Operation, Usage
 from llm_router.wire.http1 import (
     CREDENTIALS,
     REWRITTEN,
@@ -62,7 +63,6 @@ TAIL = (
 TAIL_BYTES = 8 * 1024  # of each such piece; a record with counts is below 2 kB
 # What a node answers when it is broken or busy: another one may do better.
 ANOTHER_MAY = frozenset({429, 500, 502, 503, 504})
-RECORD_ENDS = (b"\n", b"\n\r\n")  # a record's own end, and that with its chunk's
 
 _TO_CONTROL = REWRITTEN | {CLIENT, SECRET}
 _TO_NODE = REWRITTEN | CREDENTIALS | {CLIENT, SECRET}
@@ -80,8 +80,8 @@ class Exchange:
     """A request on its way to the control app and back; `Inference` adds what routing needs."""
 
     __slots__ = (
-        "_answer",
         "_client",
+        "_delivery",
         "_gateway",
         "_over",
         "_reader",
@@ -98,7 +98,7 @@ class Exchange:
         self._request = request
         self._upstream: Upstream | None = None
         self._reader: ResponseReader
-        self._answer: Answer | None = None
+        self._delivery: Delivery | None = None
         self._received = False  # anything at all on the present connection
         self._task: asyncio.Task[None] | None = None
         self._over = False
@@ -164,16 +164,16 @@ class Exchange:
         reader = self._reader
         try:
             body = reader.feed(data)
-            if self._answer is None:
+            if self._delivery is None:
                 if not reader.status:
                     return
-                self._answer = self._choose()
-                if self._answer is None:
+                self._delivery = self._choose()
+                if self._delivery is None:
                     return
-            self._answer.feed(body)
+            self._delivery.feed(body)
             self._note(body)
             if reader.complete:
-                self._answer.end()
+                self._delivery.end()
         except UpstreamError as error:
             self._drop()
             self._failed(error)
@@ -190,14 +190,14 @@ class Exchange:
             return
         try:
             self._reader.eof()
-            if self._answer is not None:
-                self._answer.end()
+            if self._delivery is not None:
+                self._delivery.end()
         except UpstreamError as failure:
             self._failed(UpstreamFailed(f"{failure.message} ({error})") if error else failure)
         else:
             self._done()
 
-    def _choose(self) -> Answer | None:
+    def _choose(self) -> Delivery | None:
         """The head is there: how its body shall pass. None: it shall not, and that has been seen to."""
         reader = self._reader
         if reader.framing is Framing.CLOSE or self._request.http10:
@@ -242,14 +242,14 @@ class Exchange:
         self._close("done", self._reader.status)
 
     def _failed(self, error: RouterError) -> None:
-        if self._answer is not None and self._answer.started:
+        if self._delivery is not None and self._delivery.started:
             self._request.keep_alive = False
             self._close("broken", self._reader.status)
         else:
             self._refuse(error)
 
     def _refuse(self, error: RouterError) -> None:
-        """Answer with an error of ours, in the caller's dialect."""
+        """Delivery with an error of ours, in the caller's dialect."""
         if isinstance(error, ShuttingDown):
             self._request.keep_alive = False
         self._client.write_error(error, dialect_of(self._request.path), self._extra())
@@ -331,7 +331,7 @@ class Inference(Exchange):
         if self._operation.dialect.name not in node.dialects:
             self._translation = translate(self._operation, self._request.body, model=self._model, now=time())
             if self._translation.answer is not None:
-                self._answer_ready(self._translation)
+                self._deliver_ready(self._translation)
                 return
         if node.address is None:
             self._task = asyncio.get_running_loop().create_task(self._wake(node))
@@ -342,7 +342,7 @@ class Inference(Exchange):
         """Nobody is left. If somebody tried, their failure is what the caller should hear of."""
         return UpstreamFailed(self._error) if self._tried else refusal
 
-    def _answer_ready(self, translation: Translation) -> None:
+    def _deliver_ready(self, translation: Translation) -> None:
         """The translation knows the answer: nothing has to be asked of the runtime."""
         self._first = self._gateway.now()
         content_type = [(b"content-type", translation.content_type.encode())]
@@ -371,10 +371,11 @@ class Inference(Exchange):
             target, body = self._translation.path, self._translation.body
         if address.prefix:
             target = address.prefix.encode() + target
-        host = b"%b:%d" % (address.host.encode("idna"), address.port)
-        return request_head(request, target, host, len(body), _TO_NODE, b"x-request-id: %b\r\n" % self.id) + body
+        return (
+            request_head(request, target, _host(address), len(body), _TO_NODE, b"x-request-id: %b\r\n" % self.id) + body
+        )
 
-    def _choose(self) -> Answer | None:
+    def _choose(self) -> Delivery | None:
         reader = self._reader
         if reader.status in ANOTHER_MAY and self._move_on():
             return None
@@ -386,7 +387,7 @@ class Inference(Exchange):
             return Whole(self._client.write, reader.status, reader.headers, self._extra())
         return super()._choose()
 
-    def _translated(self, translation: Translation) -> Answer:
+    def _translated(self, translation: Translation) -> Delivery:
         status, extra = self._reader.status, self._extra()
         if status != 200:
             json = [(b"content-type", b"application/json; charset=utf-8")]
@@ -434,11 +435,11 @@ class Inference(Exchange):
         if node is not None and isinstance(error, UpstreamError):
             self._gateway.failed(node, error.message)
             self._error = f"node '{node.name}' failed: {error.message}"
-        if self._answer is not None and self._answer.started:
+        if self._delivery is not None and self._delivery.started:
             self._break(error)
             return
         self._give_back(failed=True)
-        self._answer = None
+        self._delivery = None
         if node is not None:
             self._tried = (*self._tried, node.id)
         try:
@@ -451,12 +452,18 @@ class Inference(Exchange):
 
         The message is left unfinished, so that nobody takes it for a complete one.
         """
-        answer = self._answer
-        if self._streams and answer is not None and answer.can_append():
-            last = self._tail[-1] if self._tail else b"\n"
-            answer.append(self._operation.dialect.broken(error, mid_record=not last.endswith(RECORD_ENDS)))
+        delivery = self._delivery
+        if self._streams and delivery is not None and delivery.can_append():
+            delivery.append(self._operation.dialect.broken(error, mid_record=self._is_mid_record()))
         self._request.keep_alive = False
         self._close("broken", self._reader.status)
+
+    def _is_mid_record(self) -> bool:
+        """Whether the last record that passed was cut in two; a translation passes whole ones only."""
+        if self._translation is not None:
+            return False
+        end = self._operation.dialect.record_end
+        return bool(self._tail) and not self._tail[-1].endswith((end, end + b"\r\n"))  # its own end, or its chunk's
 
     def _refuse(self, error: RouterError) -> None:
         self._error = error.message
@@ -476,13 +483,13 @@ class Inference(Exchange):
 
     def _record(self, outcome: Outcome, status: int) -> RequestRecord:
         now = self._gateway.now()
-        usage = self._operation.dialect.usage(b"".join(self._tail)) if outcome == "done" and self._tail else None
+        usage = self._usage() if outcome == "done" else None
         node = self._node
         return RequestRecord(
             id=self.id.decode("latin-1"),
             at=time(),
             client=self._client.host.decode("latin-1"),
-            operation=f"{self._operation.dialect.name}.{self._operation.name}",
+            operation=self._operation.name,
             model=self._model or self._asked,
             node_id=node.id if node is not None else "",
             node=node.name if node is not None else "",
@@ -496,6 +503,12 @@ class Inference(Exchange):
             completion_tokens=usage.completion_tokens if usage else 0,
             error=self._error if outcome != "done" else "",
         )
+
+    def _usage(self) -> Usage | None:
+        """From the bytes as the upstream sent them, so in its dialect where they are translated."""
+        translation = self._translation
+        dialect = dialect_of(translation.path) if translation is not None else self._operation.dialect
+        return dialect.usage(b"".join(self._tail)) if self._tail else None
 
 
 def _read(body: bytes, operation: Operation) -> tuple[str, bool]:
@@ -514,6 +527,12 @@ def _read(body: bytes, operation: Operation) -> tuple[str, bool]:
     return peeked.model, streams
 
 
+@lru_cache(maxsize=4096)
+def _host(address: Address) -> bytes:
+    return f"{address.host}:{address.port}".encode("idna" if not address.host.isascii() else "ascii")
+
+
+@lru_cache(maxsize=4096)
 def _header_value(text: str) -> bytes:
     """A name that people chose, as a header value can carry it."""
     return "".join(c for c in text if c.isprintable()).encode("ascii", "replace")

@@ -7,6 +7,8 @@ and `/api/version` (Ollama, `docs/api.md`).
 """
 
 import asyncio
+import os
+import socket
 
 import aiohttp
 import msgspec
@@ -41,6 +43,16 @@ async def pull_models(session: aiohttp.ClientSession, kind: NodeKind, address: A
         raise UpstreamFailed(f"{url} does not answer with a list of models: {error}") from error
 
 
+def why(error: aiohttp.ClientError) -> str:
+    """What went wrong, in the system's own words where it was the system that refused."""
+    if not isinstance(error, aiohttp.ClientConnectorError):
+        return str(error) or type(error).__name__
+    reason = error.os_error
+    if isinstance(reason, socket.gaierror) or not reason.errno:
+        return reason.strerror or str(error)
+    return os.strerror(reason.errno)
+
+
 async def _pull_ollama(session: aiohttp.ClientSession, base: str, seconds: float) -> Listing:
     url = f"{base}/api/tags"
     tags, loaded, version = await asyncio.gather(
@@ -69,9 +81,9 @@ async def _get(session: aiohttp.ClientSession, url: str, seconds: float) -> byte
     except TimeoutError as error:
         raise UpstreamFailed(f"{url} did not answer within {seconds:g} s; {_FIREWALL}") from error
     except aiohttp.ClientConnectionError as error:
-        raise UpstreamFailed(f"{url} cannot be reached: {error}; {_FIREWALL}") from error
+        raise UpstreamFailed(f"{url} cannot be reached: {why(error)}; {_FIREWALL}") from error
     except aiohttp.ClientError as error:
-        raise UpstreamFailed(f"{url}: {error}") from error
+        raise UpstreamFailed(f"{url}: {why(error)}") from error
     if response.status != 200:
         raise UpstreamFailed(f"{url} answered with status {response.status}")
     return body

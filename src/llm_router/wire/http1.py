@@ -307,16 +307,14 @@ class ResponseReader:
 
     def on_headers_complete(self) -> None:
         self.status = self._parser.get_status_code()
-        if self.status in {204, 304} or self._head_only:
-            self.framing = Framing.NONE
-            return
         for name, value in self.headers:
             if name == b"transfer-encoding":
                 self.framing = Framing.CHUNKED
-                return
-            if name == b"content-length":
+            elif name == b"content-length":
                 self.framing = Framing.LENGTH
                 self.length = int(value)
+        if self.status in {204, 304} or self._head_only:
+            self.framing = Framing.NONE  # a length, if there is one, is that of the body which GET would get
 
     def on_message_complete(self) -> None:
         self.complete = True
@@ -366,15 +364,10 @@ def response_head(
             lines += (name, b": ", value, b"\r\n")
     if framing is Framing.CHUNKED:
         lines.append(b"transfer-encoding: chunked\r\n")
-    elif framing is Framing.LENGTH:
+    elif framing is Framing.LENGTH or (framing is Framing.NONE and length):
         lines.append(b"content-length: %d\r\n" % length)
     lines += (extra, b"\r\n")
     return b"".join(lines)
-
-
-def chunk(data: bytes) -> bytes:
-    """One chunk of a chunked body (RFC 9112 §7.1)."""
-    return b"%x\r\n%b\r\n" % (len(data), data)
 
 
 def _without_named(request: Request, connection: bytes) -> Request:

@@ -13,7 +13,7 @@ class Runtime(Protocol):
     """One inference server, or a family of them, under the agent's care."""
 
     async def start(self) -> None:
-        """Make the runtime's models known to the registry. Returns once they are listed; raises what makes it useless."""
+        """Make the runtime's models known to the registry. Returns once they are listed."""
 
     async def stop(self) -> None:
         """End every process of ours and wait for it."""
@@ -30,3 +30,6 @@ class Runtime(Protocol):
         Raises:
             UpstreamFailed: it did not come up; the message says why.
         """
+
+    async def check(self, upstream_id: str) -> None:
+        """A request to this upstream failed: look at it, and tell the registry. Not ours: nothing."""

@@ -10,13 +10,14 @@ All three are fed with what the reader gives back and say by `started` whether t
 from collections.abc import Callable
 from typing import Protocol
 
-from llm_router.wire.http1 import HOP_BY_HOP, LAST_CHUNK, Framing, Header, ResponseReader, chunk, response_head
+from llm_router.wire.http1 import HOP_BY_HOP, LAST_CHUNK, Framing, Header, ResponseReader, response_head
+from llm_router.wire.stream import chunk
 
 # Ours to write in every response.
 DROP = HOP_BY_HOP | {b"content-length", b"x-request-id", b"x-llm-router-node"}
 
 
-class Answer(Protocol):
+class Delivery(Protocol):
     """What the exchange asks of each way."""
 
     started: bool
@@ -147,7 +148,7 @@ class Reframed:
     def append(self, record: bytes) -> None:
         """Write bytes in this answer's framing, the head before the first of them."""
         self.started = True
-        framed = chunk(record) if self._chunked and record else record
+        framed = chunk(record) if self._chunked else record
         if self._head:
             framed, self._head = self._head + framed, b""
         self._write(framed)

@@ -1,0 +1,331 @@
+"""The commands. Each one imports its own side only: `llm-router chat` loads neither the router nor the node.
+
+Rule 1: the options of `serve` and `node` are the settings that `config.py` declares, documented there and nowhere else.
+Rule 2: exit status 0 is success, 1 a failure, explained in one line, 2 a command or setting that cannot be used, 130
+Ctrl-C.
+"""
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
+
+import click
+
+from llm_router import __version__
+from llm_router.config import Config, NodeConfig, RouterConfig, Setting
+from llm_router.contract import Address
+from llm_router.errors import ConfigError, RouterError
+
+if TYPE_CHECKING:
+    import asyncio
+
+Run = Callable[..., Coroutine[Any, Any, None]]
+Command = Callable[..., object]
+
+INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+DEFAULT_ROUTER = "http://127.0.0.1:8080"  # where `llm-router up` listens when it is told nothing
+CLICK_TYPES: dict[object, click.ParamType[Any]] = {int: click.INT, float: click.FLOAT, Path: click.Path(path_type=Path)}
+
+
+class Misused(click.ClickException):
+    """A setting that cannot be used."""
+
+    exit_code = 2
+
+
+class Commands(click.Group):
+    """Commands that end with one line and a status, never with a traceback, when something expected goes wrong."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the command; see Rule 2."""
+        try:
+            return super().invoke(ctx)
+        except RouterError as error:
+            failure = Misused if isinstance(error, ConfigError) else click.ClickException
+            raise failure(error.message) from error
+        except KeyboardInterrupt:
+            ctx.exit(INTERRUPTED)
+
+
+class Listing(Commands):
+    """A group whose `list` may be left out."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put `list` where no command is named."""
+        named = args and (args[0] in self.commands or not args[0].startswith("-") or args[0] in ctx.help_option_names)
+        return super().parse_args(ctx, args if named else ["list", *args])
+
+
+class SettingOption(click.Option):
+    """A declared setting as an option. `Config.load` reads the environment variable; here it is only shown."""
+
+    def __init__(self, setting: Setting, default: object, name: str = "") -> None:
+        kind = _bare(setting.type)
+        flag = (name or setting.name).replace("_", "-")
+        self._default_shown = _shown(default)
+        super().__init__(
+            [f"--{flag}"],
+            type=_click_type(kind),
+            multiple=get_origin(kind) is list,
+            help=f"{flag.split('-')[0].capitalize()}: {setting.description}" if name else setting.description,
+            envvar=setting.env,
+            show_envvar=True,
+        )
+
+    def resolve_envvar_value(self, ctx: click.Context) -> str | None:  # noqa: ARG002 - click's signature
+        """Leave it to `Config.load`, which knows the order of sources and how lists are written."""
+        return None
+
+    def get_help_extra(self, ctx: click.Context) -> click.types.OptionHelpExtra:
+        """Show the default that `Config` declares; given to click, it would hide the other sources."""
+        extra = super().get_help_extra(ctx)
+        if self._default_shown:
+            extra["default"] = self._default_shown
+        return extra
+
+
+def _bare(annotation: object) -> object:
+    """`Annotated[Annotated[int, …], …]` -> `int`."""
+    return getattr(annotation, "__origin__", annotation) if hasattr(annotation, "__metadata__") else annotation
+
+
+def _click_type(kind: object) -> click.ParamType[Any]:
+    if get_origin(kind) is Literal:
+        return click.Choice(get_args(kind))
+    return CLICK_TYPES.get(kind, click.STRING)
+
+
+def _shown(default: object) -> str:
+    """A default for people: lists with commas, 10.0 as 10, the home directory as ~."""
+    if isinstance(default, list):
+        return ", ".join(map(str, default))
+    if isinstance(default, float):
+        return f"{default:g}"
+    return str(default).replace(str(Path.home()), "~", 1)
+
+
+def settings(config: type[Config], *only: str, **renamed: str) -> Callable[[Command], Command]:
+    """Options for the settings of `config`: all of them, or `only` these, or these under another name."""
+
+    def decorate(command: Command) -> Command:
+        defaults = config()
+        options: list[click.Parameter] = [
+            SettingOption(s, getattr(defaults, s.name), renamed.get(s.name, ""))
+            for s in config.settings()
+            if not (only or renamed) or s.name in only or s.name in renamed
+        ]
+        # click collects options bottom up, as stacked decorators run
+        command.__click_params__ = [*getattr(command, "__click_params__", []), *reversed(options)]  # type: ignore[attr-defined]
+        return command
+
+    return decorate
+
+
+with_parent_option = click.option("--with-parent", is_flag=True, hidden=True, help="End when standard input is closed.")
+router_option = click.option(
+    "--router",
+    envvar="ROUTER_URL",
+    default=DEFAULT_ROUTER,
+    show_default=True,
+    show_envvar=True,
+    metavar="URL",
+    help="The router to talk to.",
+)
+json_option = click.option(
+    "--json", "as_json", is_flag=True, envvar="LLM_ROUTER_JSON", show_envvar=True, help="Print JSON."
+)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="llm-router")
+def commands() -> None:
+    """One address for all your language models.
+
+    `llm-router up` starts a router and a node on this machine; `llm-router node --router URL` adds another machine.
+    Clients speak the Ollama, the OpenAI or the Anthropic API to the router.
+    """
+
+
+# -- the two sides
+
+
+@commands.command()
+@settings(RouterConfig, "port", "home")
+@settings(NodeConfig, port="node_port")
+def up(node_port: int | None, **flags: object) -> None:
+    """Start a router and a node on this machine.
+
+    Other settings of the two come from their files and environment variables, see `llm-router serve --help` and
+    `llm-router node --help`.
+    """
+    import asyncio
+
+    from llm_router import up as both
+
+    router = RouterConfig.load(flags)
+    node = NodeConfig.load({"port": node_port, "home": router.home})
+    sys.exit(asyncio.run(both.run(router, node)))
+
+
+@commands.command()
+@settings(RouterConfig)
+@with_parent_option
+def serve(*, with_parent: bool, **flags: object) -> None:
+    """Run the router alone."""
+    config = RouterConfig.load(flags)
+    from llm_router.router.app import run
+
+    _run(run, config, with_parent=with_parent)
+
+
+@commands.command()
+@settings(NodeConfig)
+@with_parent_option
+def node(*, with_parent: bool, **flags: object) -> None:
+    """Run the agent of this machine, and join a router."""
+    config = NodeConfig.load(flags)
+    from llm_router.node.app import run
+
+    _run(run, config, with_parent=with_parent)
+
+
+def _run(run: Run, config: RouterConfig | NodeConfig, *, with_parent: bool) -> None:
+    """Run one side until it is told to end."""
+    import asyncio
+
+    if with_parent:
+        threading.Thread(target=_end_with_parent, daemon=True).start()
+
+    def ready(port: int) -> None:
+        click.echo(f"listening on {Address(config.host, port).url}")
+
+    try:
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.run(run(config, ready=ready))
+    except OSError as error:
+        raise click.ClickException(f"cannot start: {error}") from error
+
+
+def _loop_factory() -> "Callable[[], asyncio.AbstractEventLoop] | None":
+    """Make uvloop's where it exists (not on Windows)."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
+
+
+def _end_with_parent() -> None:
+    """Wait for whoever started this process to be gone, then end as if asked to."""
+    while os.read(0, 1024):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+# -- clients
+
+
+@commands.group(cls=Listing)
+def nodes() -> None:
+    """The nodes of a router: list, attach, remove."""
+
+
+@nodes.command("list")
+@router_option
+@json_option
+def list_nodes(router: str, *, as_json: bool) -> None:
+    """List the nodes."""
+    from llm_router import client
+
+    client.list_nodes(client.Router(router), as_json=as_json)
+
+
+@nodes.command()
+@click.argument("url")
+@click.option(
+    "--kind",
+    type=click.Choice(["ollama", "openai"]),
+    required=True,
+    envvar="LLM_ROUTER_ATTACH_KIND",
+    show_envvar=True,
+    help="The API that the server speaks.",
+)
+@click.option("--name", default="", envvar="LLM_ROUTER_ATTACH_NAME", show_envvar=True, help="Name to show for it.")
+@click.option(
+    "--slots",
+    type=click.IntRange(min=1),
+    default=4,
+    show_default=True,
+    envvar="LLM_ROUTER_ATTACH_SLOTS",
+    show_envvar=True,
+    help="Requests that it runs at once.",
+)
+@router_option
+def attach(url: str, kind: Literal["ollama", "openai"], name: str, slots: int, router: str) -> None:
+    """Add a server that has no agent: an Ollama, or anything that speaks the OpenAI API.
+
+    URL is the server's address as the router reaches it, for example http://192.168.1.20:11434.
+    """
+    from llm_router import client
+    from llm_router.contract import Attach
+
+    client.attach(client.Router(router), Attach(url, kind, name, slots))
+
+
+@nodes.command()
+@click.argument("node_id", metavar="ID")
+@router_option
+def remove(node_id: str, router: str) -> None:
+    """Forget the node with this ID (see `llm-router nodes list`)."""
+    from llm_router import client
+
+    client.remove(client.Router(router), node_id)
+
+
+@commands.group(cls=Listing)
+def models() -> None:
+    """The models of a router: list."""
+
+
+@models.command("list")
+@router_option
+@json_option
+def list_models(router: str, *, as_json: bool) -> None:
+    """List the models that can be asked for now, and where they run."""
+    from llm_router import client
+
+    client.list_models(client.Router(router), as_json=as_json)
+
+
+@commands.command()
+@router_option
+@json_option
+def status(router: str, *, as_json: bool) -> None:
+    """Show how a router and its nodes are doing."""
+    from llm_router import client
+
+    client.status(client.Router(router), as_json=as_json)
+
+
+@commands.command()
+@click.argument("model")
+@click.argument("prompt", required=False)
+@router_option
+def chat(model: str, prompt: str | None, router: str) -> None:
+    """Talk to MODEL.
+
+    With PROMPT, or a prompt on standard input, the answer is printed as it comes. On a terminal without PROMPT a
+    conversation begins: Ctrl-C stops an answer, Ctrl-D ends it.
+    """
+    from llm_router import client
+
+    client.chat(client.Router(router), model, prompt)
+
+
+def main() -> None:
+    """Run the command line."""
+    commands(prog_name="llm-router")

@@ -1,0 +1,315 @@
+"""What the client commands do: ask a router, show the answer.
+
+It uses http.client, not aiohttp: a command line that answers at once must not spend half a second on imports.
+"""
+
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import quote, urlsplit
+
+import msgspec
+
+from llm_router.contract import NODES, Attach, NodeView
+from llm_router.errors import ConfigError, RouterError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+T = TypeVar("T")
+
+TIMEOUT = 30.0  # seconds; attaching a server waits for its list of models
+ACCENT = "cyan"
+USABLE = ("online", "suspect")
+WIDE = 240  # columns when the output is not a terminal: nothing is cut off for a program
+
+
+class CommandError(RouterError):
+    """The router could not be asked, or said no."""
+
+    code = "command_failed"
+
+
+class Router:
+    """A router somewhere, asked synchronously."""
+
+    def __init__(self, url: str) -> None:
+        """`url`: http:// or https://, with a path where it lives below one."""
+        parts = urlsplit(url if "://" in url else f"http://{url}")
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ConfigError(f"{url!r} is not the URL of a router: give one like http://127.0.0.1:8080")
+        self.url = url.rstrip("/")
+        self._prefix = parts.path.rstrip("/")
+        self._place = parts.hostname, parts.port
+        self._secure = parts.scheme == "https"
+
+    def call(self, method: str, path: str, body: object = None) -> bytes:
+        """One call; the answer's body.
+
+        Raises:
+            CommandError: nobody answers, or the answer is an error.
+        """
+        with closing(self._connection()) as connection:
+            try:
+                return self._ask(connection, method, path, body).read()
+            except (OSError, HTTPException) as error:
+                raise self._lost(error) from error
+
+    def lines(self, path: str, body: object) -> Iterator[bytes]:
+        """One call whose answer comes line by line.
+
+        Raises:
+            CommandError: as `call`, and when the answer breaks off.
+        """
+        with closing(self._connection()) as connection:
+            try:
+                response = self._ask(connection, "POST", path, body)
+                if connection.sock is not None:
+                    connection.sock.settimeout(None)  # a model may take its time to load
+                yield from response
+            except (OSError, HTTPException) as error:
+                raise self._lost(error) from error
+
+    def nodes(self) -> list[NodeView]:
+        """Every node that the router knows."""
+        return self.read(self.call("GET", NODES), list[NodeView])
+
+    def read(self, body: bytes, kind: type[T]) -> T:
+        """What the router said, as `kind`.
+
+        Raises:
+            CommandError: it said something else, so it is none.
+        """
+        try:
+            return msgspec.json.decode(body, type=kind)
+        except msgspec.DecodeError as error:
+            raise CommandError(f"what answers at {self.url} does not look like a router: {error}") from error
+
+    def _connection(self) -> HTTPConnection:
+        host, port = self._place
+        make = HTTPSConnection if self._secure else HTTPConnection
+        return make(host, port, timeout=TIMEOUT)
+
+    def _ask(self, connection: HTTPConnection, method: str, path: str, body: object) -> HTTPResponse:
+        sent = None if body is None else msgspec.json.encode(body)
+        headers = {"Content-Type": "application/json"} if sent else {}
+        connection.request(method, self._prefix + path, sent, headers)
+        response = connection.getresponse()
+        if response.status >= 400:
+            raise CommandError(_message(response.read()) or f"{method} {path}: {response.status} {response.reason}")
+        return response
+
+    def _lost(self, error: Exception) -> CommandError:
+        if isinstance(error, ConnectionRefusedError):
+            return CommandError(
+                f"no router at {self.url}: start one with `llm-router up`, or name another with --router or ROUTER_URL"
+            )
+        return CommandError(f"the router at {self.url} cannot be asked: {str(error) or type(error).__name__}")
+
+
+def _message(body: bytes) -> str:
+    """The text of an error answer, in whichever of the shapes it came."""
+    try:
+        error = msgspec.json.decode(body)["error"]
+        return str(error["message"] if isinstance(error, dict) else error)
+    except (msgspec.DecodeError, KeyError, TypeError):
+        return ""
+
+
+# -- nodes and models
+
+
+class ModelRow(msgspec.Struct):
+    """One model, with the names of the nodes that can run it and of those that have it in memory."""
+
+    model: str
+    nodes: list[str] = []
+    loaded: list[str] = []
+
+
+def list_nodes(router: Router, *, as_json: bool) -> None:
+    """Print the nodes."""
+    nodes = router.nodes()
+    if as_json:
+        _print_json(nodes)
+    elif nodes:
+        _print_nodes(nodes)
+    else:
+        _say(f"No nodes yet. Start one on any machine: llm-router node --router {router.url}")
+
+
+def attach(router: Router, server: Attach) -> None:
+    """Attach a server and say what became of it."""
+    node = router.read(router.call("POST", f"{NODES}/attach", server), NodeView)
+    _say(f"attached {node.name} ({node.state}, {_count(node.models, 'model')}) as {node.id}")
+
+
+def remove(router: Router, node_id: str) -> None:
+    """Remove a node."""
+    router.call("DELETE", f"{NODES}/{quote(node_id, safe='')}")
+    _say(f"removed {node_id}")
+
+
+def list_models(router: Router, *, as_json: bool) -> None:
+    """Print what can be asked for now."""
+    rows = models_of(router.nodes())
+    if as_json:
+        _print_json(rows)
+    elif rows:
+        _print_table(
+            ["model", "nodes", "in memory"], ([r.model, ", ".join(r.nodes), ", ".join(r.loaded)] for r in rows)
+        )
+    else:
+        _say("No models: no node is online. See `llm-router nodes list`.")
+
+
+def models_of(nodes: Iterable[NodeView]) -> list[ModelRow]:
+    """The models of the nodes that can be used, by name (requirement C8)."""
+    rows: dict[str, ModelRow] = {}
+    for node in nodes:
+        for model in node.models if node.state in USABLE else ():
+            if model not in node.excluded:
+                row = rows.setdefault(model, ModelRow(model, [], []))
+                row.nodes.append(node.name)
+                if model in node.loaded:
+                    row.loaded.append(node.name)
+    return [rows[name] for name in sorted(rows)]
+
+
+def status(router: Router, *, as_json: bool) -> None:
+    """Print the router's summary and its nodes."""
+    nodes = router.nodes()
+    rows = models_of(nodes)
+    online = sum(n.state in USABLE for n in nodes)
+    flying = sum(n.in_flight for n in nodes)
+    if as_json:
+        summary = {"router": router.url, "nodes_online": online, "models": [r.model for r in rows], "in_flight": flying}
+        _print_json(summary | {"nodes": nodes})
+        return
+    counts = [f"{online} of {_count(nodes, 'node')} online", _count(rows, "model"), f"{flying} in flight"]
+    _say(f"Router at {router.url}: {', '.join(counts)}")
+    if nodes:
+        _say("")
+        _print_nodes(nodes)
+
+
+def _count(things: list[Any], noun: str) -> str:
+    return f"{len(things)} {noun}{'' if len(things) == 1 else 's'}"
+
+
+# -- a conversation
+
+
+class _Message(msgspec.Struct):
+    content: str = ""
+    thinking: str = ""
+
+
+class _Record(msgspec.Struct):
+    """What is read of a record of `/api/chat`."""
+
+    message: _Message = msgspec.field(default_factory=_Message)
+    error: str = ""
+
+
+def chat(router: Router, model: str, prompt: str | None) -> None:
+    """Answer one prompt, or hold a conversation on a terminal."""
+    if prompt is None and sys.stdin.isatty():
+        _converse(router, model)
+        return
+    prompt = prompt if prompt is not None else sys.stdin.read()
+    if not prompt.strip():
+        raise ConfigError("there is no prompt: give one after the model's name, or on standard input")
+    _answer(router, model, [{"role": "user", "content": prompt}])
+
+
+def _converse(router: Router, model: str) -> None:
+    import readline  # noqa: F401, PLC0415 - line editing for input(); not there on Windows' Python, where the console edits
+
+    messages: list[dict[str, str]] = []
+    while True:
+        try:
+            said = input(">>> ")
+        except EOFError:
+            _say("")
+            return
+        if said.strip():
+            messages.append({"role": "user", "content": said})
+            try:
+                messages.append({"role": "assistant", "content": _answer(router, model, messages)})
+            except KeyboardInterrupt:
+                _say("")
+                messages.pop()
+
+
+def _answer(router: Router, model: str, messages: list[dict[str, str]]) -> str:
+    """Print the answer as it comes; return it."""
+    heard = []
+    for line in router.lines("/api/chat", {"model": model, "messages": messages}):
+        record = router.read(line, _Record)
+        if record.error:
+            raise CommandError(record.error)
+        if record.message.thinking and sys.stdout.isatty():
+            _write(f"\x1b[2m{_plain(record.message.thinking)}\x1b[0m")
+        heard.append(record.message.content)
+        _write(_plain(record.message.content) if sys.stdout.isatty() else record.message.content)
+    _write("\n")
+    return "".join(heard)
+
+
+CONTROLS = {c: None for c in (*range(32), *range(127, 160)) if chr(c) not in "\n\t"}
+
+
+def _plain(text: str) -> str:
+    """Without control characters: what a model says must not steer the terminal."""
+    return text.translate(CONTROLS)
+
+
+# -- output
+
+
+def _write(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+def _say(line: str) -> None:
+    _write(f"{line}\n")
+
+
+def _print_json(value: object) -> None:
+    _say(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+
+
+def _print_nodes(nodes: list[NodeView]) -> None:
+    columns = ["", "name", "state", "models", "in flight", "done", "runtime", "address", "id"]
+    _print_table(columns, (_node_row(n) for n in sorted(nodes, key=lambda n: (n.state not in USABLE, n.name))))
+
+
+def _node_row(node: NodeView) -> list[str]:
+    runtimes = ", ".join(f"{r.kind} {r.version}".strip() for r in node.runtimes) or node.kind
+    dot = "●" if node.state in USABLE else "○"
+    flying = f"{node.in_flight}/{node.slots}"
+    return [dot, node.name, node.state, str(len(node.models)), flying, str(node.done), runtimes, node.url, node.id]
+
+
+def _print_table(columns: list[str], rows: Iterable[list[str]]) -> None:
+    from rich.table import Table  # noqa: PLC0415 - 80 ms that a chat must not pay
+    from rich.text import Text  # noqa: PLC0415 - as above
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for name in columns:
+        counts = name in ("models", "in flight", "done")
+        table.add_column(name, style=ACCENT if name in ("", "model") else "", justify="right" if counts else "left")
+    for row in rows:
+        style = "dim" if row[0] == "○" else ""
+        table.add_row(*(Text(cell, style=style) for cell in row))
+    _console().print(table)
+
+
+def _console() -> "Console":
+    from rich.console import Console  # noqa: PLC0415 - as above
+
+    return Console(width=None if sys.stdout.isatty() else WIDE, highlight=False)

@@ -1,0 +1,240 @@
+"""The agent, put together: runtimes, the gateway in front of them, the control app, the link to the router.
+
+It ends in the reverse order: goodbye to the router, then the requests under way, then the runtimes.
+"""
+
+import asyncio
+import errno
+import time
+from collections.abc import Callable, Iterable
+from contextlib import AsyncExitStack
+
+import aiohttp
+import structlog
+
+from llm_router import __version__
+from llm_router.config import NodeConfig
+from llm_router.contract import Address, Heartbeat, Registration, parse_address
+from llm_router.core.health import Signal
+from llm_router.core.policies import POLICIES
+from llm_router.core.registry import Node, Registry
+from llm_router.core.scheduler import Scheduler
+from llm_router.core.usage import RequestRecord
+from llm_router.errors import BadRequest, ConfigError, UpstreamFailed
+from llm_router.gateway.control import ControlServer
+from llm_router.gateway.log import configure
+from llm_router.gateway.server import Gateway
+from llm_router.gateway.signals import stop_requested
+from llm_router.node.control import node_control
+from llm_router.node.hardware import Hardware, machine_name
+from llm_router.node.identity import Identity
+from llm_router.node.link import Link
+from llm_router.node.models.store import Store
+from llm_router.node.runtimes.attached import Attached
+from llm_router.node.runtimes.base import Runtime
+from llm_router.node.runtimes.llamacpp import LlamaCpp
+from llm_router.node.runtimes.spec import Spec, parse_specs
+
+log = structlog.get_logger()
+
+
+async def run(config: NodeConfig, *, ready: Callable[[int], None]) -> None:
+    """Be an agent until SIGTERM or Ctrl-C. `ready` is called with the port once it listens and the models are listed.
+
+    Raises:
+        ConfigError: a setting cannot be used, or the port is taken.
+    """
+    configure(config.log_level, config.log_format)
+    stop = stop_requested()
+    async with AsyncExitStack() as stack:
+        session = await stack.enter_async_context(aiohttp.ClientSession())
+        agent = Agent(config, session)
+        port = await agent.start(stack)
+        ready(port)
+        agent.join_router(stack, port)
+        await stop.wait()
+        log.info("node.stopping", in_flight=agent.in_flight())
+
+
+class Agent:
+    """Everything of one agent. What it starts is ended by the stack it is given."""
+
+    def __init__(self, config: NodeConfig, session: aiohttp.ClientSession) -> None:
+        self.config = config
+        self.session = session
+        self.router = _router_address(config.router)
+        self.identity = Identity.load(config.home / "node" / "identity.json")
+        self.registry = Registry()
+        self.hardware = Hardware()
+        self.models_version = ModelsVersion(int(time.time()))
+        self.runtimes = [self._runtime(spec) for spec in parse_specs(config.runtime)]
+        self.gateway: Gateway
+        self.link: Link | None = None
+        self._checks: set[asyncio.Task[None]] = set()
+
+    # -- start and end
+
+    async def start(self, stack: AsyncExitStack) -> int:
+        """Listen, then list what the runtimes have; the port."""
+        app = node_control(self.registry, self.loaded)
+        control = ControlServer(app)
+        stack.push_async_callback(control.stop)
+        where = await control.start()
+        self.gateway = Gateway(
+            self.registry,
+            Scheduler(self.registry, POLICIES["least-requests"]),
+            self.config,
+            control=where,
+            control_headers=control.headers,
+            record=_note,
+            failed=self.on_failed,
+            wake=self.wake,
+        )
+        for runtime in self.runtimes:
+            stack.push_async_callback(runtime.stop)
+        port = await self._listen()
+        stack.push_async_callback(self.gateway.drain, self.config.drain_timeout)
+        await asyncio.gather(*(runtime.start() for runtime in self.runtimes))
+        log.info("node.started", url=Address(self.config.host, port).url, models=sorted(self.registry.available()))
+        return port
+
+    async def _listen(self) -> int:
+        try:
+            return await self.gateway.start()
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+            where = f"port {self.config.port} of {self.config.host}"
+            raise ConfigError(f"{where} is taken: stop what uses it, or choose another with --port") from error
+
+    def join_router(self, stack: AsyncExitStack, port: int) -> None:
+        """Register, and stay registered until the stack ends."""
+        link = self.link = Link(
+            self.router,
+            self.identity,
+            self.session,
+            introduce=lambda: self.introduce(port),
+            report=self.report,
+            log=log,
+        )
+        task = asyncio.create_task(link.run())
+
+        async def leave() -> None:
+            task.cancel()
+            await asyncio.wait({task})
+            await link.goodbye()
+
+        stack.push_async_callback(leave)
+        if _is_loopback(self.config.host) and not _is_loopback(self.router.host) and not self.config.advertise:
+            hint = "the router cannot reach this address; choose another with --host, or --host 0.0.0.0 for all"
+            log.warning("node.hidden", host=self.config.host, router=self.router.url, hint=hint)
+
+    def _runtime(self, spec: Spec) -> Runtime:
+        if spec.kind == "llamacpp" or spec.address is None:
+            store = Store(self.config.home / "node" / "models")
+            return LlamaCpp(self.registry, store, self.config, self.session, log)
+        return Attached(spec.kind, spec.address, self.registry, self.session, log, self.on_changed)
+
+    # -- what the gateway asks and tells
+
+    async def wake(self, upstream_id: str) -> Address:
+        """Bring up an upstream without an address."""
+        for runtime in self.runtimes:
+            address = await runtime.wake(upstream_id)
+            if address is not None:
+                return address
+        raise UpstreamFailed(f"{upstream_id} is no runtime of this node any more")
+
+    def on_failed(self, upstream: Node, reason: str) -> None:
+        """A request to this upstream failed: others are preferred until a look at it found it well."""
+        log.warning("runtime.request_failed", upstream=upstream.id, reason=reason)
+        self.registry.signal(upstream.id, Signal.REQUEST_FAILED, time.monotonic())
+        check = asyncio.create_task(self._check(upstream.id))
+        self._checks.add(check)
+        check.add_done_callback(self._checks.discard)
+
+    async def _check(self, upstream_id: str) -> None:
+        for runtime in self.runtimes:
+            await runtime.check(upstream_id)
+
+    def on_changed(self) -> None:
+        """The list of models may be another one: the router shall hear of it now."""
+        if self.link is not None:
+            self.link.changed()
+
+    # -- what the router is told
+
+    def loaded(self) -> list[str]:
+        """Models that are in memory."""
+        return [model for runtime in self.runtimes for model in runtime.loaded()]
+
+    def in_flight(self) -> int:
+        """Inference requests under way."""
+        return sum(upstream.in_flight for upstream in self.registry)
+
+    def introduce(self, port: int) -> Registration:
+        """The registration."""
+        return Registration(
+            node_id=self.identity.node_id,
+            machine_name=self.config.name or machine_name(),
+            port=port,
+            address=self.config.advertise,
+            runtimes=[runtime.facts() for runtime in self.runtimes],
+            gpus=self.hardware.gpus(),
+            os=self.hardware.os(),
+            version=__version__,
+            models_version=self.models_version.of(self.registry.available()),
+        )
+
+    def report(self) -> Heartbeat:
+        """The heartbeat."""
+        load = self.hardware.load()
+        return Heartbeat(
+            models_version=self.models_version.of(self.registry.available()),
+            cpu=load.cpu,
+            memory=load.memory,
+            memory_total=load.memory_total,
+            in_flight=self.in_flight(),
+            loaded=self.loaded(),
+            gpus=self.hardware.gpus(),
+        )
+
+
+class ModelsVersion:
+    """A number that changes with the list of models; with a restart too, since it starts at the time."""
+
+    def __init__(self, start: int) -> None:
+        self._number = start
+        self._models: frozenset[str] = frozenset()
+
+    def of(self, models: Iterable[str]) -> int:
+        """The number of this list."""
+        new = frozenset(models)
+        if new != self._models:
+            self._models = new
+            self._number += 1
+        return self._number
+
+
+def _router_address(url: str) -> Address:
+    try:
+        return parse_address(url)
+    except BadRequest as error:
+        raise ConfigError(f"--router: {error.message}") from error
+
+
+def _is_loopback(host: str) -> bool:
+    return host in ("localhost", "::1") or host.startswith("127.")
+
+
+def _note(record: RequestRecord) -> None:
+    log.debug(
+        "request.ended",
+        id=record.id,
+        operation=record.operation,
+        model=record.model,
+        status=record.status,
+        outcome=record.outcome,
+        seconds=round(record.seconds, 3),
+        error=record.error,
+    )

@@ -1,0 +1,115 @@
+"""A server that somebody else runs, reached through this agent: Ollama, or anything that speaks the OpenAI API.
+
+It is looked at every 5 seconds, and at once when a request to it failed; the looks say which models it has and
+whether it is online. A server that is not there yet is waited for.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import aiohttp
+from structlog.typing import FilteringBoundLogger
+
+from llm_router.contract import Address, RuntimeFacts
+from llm_router.core.health import Signal, State
+from llm_router.core.registry import DEFAULT_SLOTS, Change, Node, Registry
+from llm_router.errors import UpstreamFailed
+from llm_router.gateway.probe import Listing, pull_models
+
+LOOK_EVERY = 5.0  # seconds, as the router looks at servers attached to it (requirement F1's interval)
+LOOK_WITHIN = 5.0  # seconds (requirement A4)
+DIALECTS = {
+    "ollama": frozenset({"ollama", "openai", "anthropic"}),  # Ollama serves /v1/chat/completions and /v1/messages too
+    "openai": frozenset({"openai", "anthropic"}),
+}
+
+
+class Attached:
+    """The runtimes `ollama=URL` and `openai=URL`. See `base.Runtime`."""
+
+    def __init__(
+        self,
+        kind: Literal["ollama", "openai"],
+        address: Address,
+        registry: Registry,
+        session: aiohttp.ClientSession,
+        log: FilteringBoundLogger,
+        changed: Callable[[], None],
+    ) -> None:
+        """`changed` is called when the server went, came, or has other models."""
+        self._kind: Literal["ollama", "openai"] = kind
+        self._address = address
+        self._registry = registry
+        self._session = session
+        self._log = log.bind(runtime=kind, url=address.url)
+        self._id = f"{kind}/{address.url}"
+        self._changed = changed
+        self._last = Listing(())
+        self._look_now = asyncio.Event()
+        self._looking: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Look once, so that models are listed when this returns if the server is there; then keep looking."""
+        node = Node(self._id, self._address.url, self._kind, self._address, dialects=DIALECTS[self._kind])
+        self._registry.add(node, time.monotonic())
+        await self._look()
+        self._looking = asyncio.create_task(self._keep_looking())
+
+    async def stop(self) -> None:
+        """Stop looking; the server is not ours to end."""
+        if self._looking is not None:
+            self._looking.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._looking
+
+    def facts(self) -> RuntimeFacts:
+        """`version` as of the last look."""
+        return RuntimeFacts(self._kind, self._last.version, DEFAULT_SLOTS)
+
+    def loaded(self) -> list[str]:
+        """What the server held in memory at the last look, where it tells."""
+        return list(self._last.loaded)
+
+    async def wake(self, upstream_id: str) -> Address | None:
+        """An attached server always has an address."""
+        return self._address if upstream_id == self._id else None
+
+    async def check(self, upstream_id: str) -> None:
+        """Look now instead of in a few seconds."""
+        if upstream_id == self._id:
+            self._look_now.set()
+
+    async def _keep_looking(self) -> None:
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._look_now.wait(), LOOK_EVERY)
+            self._look_now.clear()
+            await self._look()
+
+    async def _look(self) -> None:
+        try:
+            listing = await pull_models(self._session, self._kind, self._address, LOOK_WITHIN)
+        except UpstreamFailed as error:
+            self._tell(self._on_failure(error.message))
+            return
+        self._last = listing
+        now = time.monotonic()
+        self._tell(self._registry.signal(self._id, Signal.PROBE_OK, now))
+        self._tell(self._registry.list_models(self._id, listing.models, now))
+
+    def _on_failure(self, reason: str) -> list[Change]:
+        """A first look that fails is a list that could not be pulled; a later one, a probe that failed."""
+        self._last = Listing((), version=self._last.version)
+        registering = self._registry.nodes[self._id].state is State.REGISTERING
+        signal = Signal.PULL_FAILED if registering else Signal.PROBE_FAILED
+        return self._registry.signal(self._id, signal, time.monotonic(), reason)
+
+    def _tell(self, changes: Sequence[Change]) -> None:
+        if changes:
+            self._changed()
+        for change in changes:
+            write = self._log.warning if change.event in ("node.offline", "node.suspect") else self._log.info
+            write(change.event.replace("node.", "runtime."), detail=change.detail)

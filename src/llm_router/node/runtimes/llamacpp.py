@@ -1,0 +1,151 @@
+"""llama.cpp: one child process of ours for each model in use.
+
+Every stored model is an upstream from the start; its process starts with its first request (the built-in model's at
+once). When a process ends, its upstream has no address again, and the next request starts a new one.
+
+xllamacpp's server closes the connection after every streamed answer though it announces keep-alive (measured with
+2026.10); the gateway is prepared for that.
+"""
+
+import asyncio
+import os
+import time
+from importlib.metadata import version
+
+import aiohttp
+from structlog.typing import FilteringBoundLogger
+
+from llm_router.config import NodeConfig
+from llm_router.contract import Address, RuntimeFacts
+from llm_router.core.health import Signal, State
+from llm_router.core.registry import Node, Registry
+from llm_router.errors import UpstreamFailed
+from llm_router.gateway.probe import pull_models
+from llm_router.node.models import builtin
+from llm_router.node.models.store import Scan, Store, StoredModel
+from llm_router.node.runtimes.llamacpp_child import Settings
+from llm_router.node.runtimes.llamacpp_process import ModelProcess
+
+DIALECTS = frozenset({"openai", "anthropic"})  # what llama.cpp's server speaks
+CHECK_WITHIN = 5.0  # seconds for a process under suspicion to answer; its HTTP threads do so while models compute
+
+
+class LlamaCpp:
+    """The runtime `llamacpp`. See `base.Runtime`."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        store: Store,
+        config: NodeConfig,
+        session: aiohttp.ClientSession,
+        log: FilteringBoundLogger,
+    ) -> None:
+        self._registry = registry
+        self._store = store
+        self._config = config
+        self._session = session
+        self._log = log
+        self._logs = config.home / "node" / "logs"
+        self._threads = config.threads or max(1, (os.cpu_count() or 1) // 2)
+        self._processes: dict[str, ModelProcess] = {}  # by upstream id: every stored model has one, running or not
+        self._stopping = False
+
+    async def start(self) -> None:
+        """List what is stored, and bring up the built-in model."""
+        scan = await asyncio.to_thread(self._prepare)
+        for path, reason in scan.skipped.items():
+            self._log.warning("model.skipped", path=str(path), reason=reason)
+        for model in scan.models:
+            self._add(model)
+        try:
+            await self.wake(_upstream_id(builtin.NAME))
+        except UpstreamFailed as error:  # other models may well run, and a request tells its client the reason
+            self._log.error("model.start_failed", model=builtin.NAME, reason=error.message)
+
+    async def stop(self) -> None:
+        """End every process and wait for it; whoever waits for one that is starting gets UpstreamFailed."""
+        self._stopping = True
+        await asyncio.gather(*(process.end() for process in self._processes.values()))
+
+    def facts(self) -> RuntimeFacts:
+        """Each model's process answers `parallel` requests at once."""
+        return RuntimeFacts("llamacpp", version("xllamacpp"), self._config.parallel)
+
+    def loaded(self) -> list[str]:
+        """Models whose process serves."""
+        return [process.settings.id for process in self._processes.values() if process.address]
+
+    async def wake(self, upstream_id: str) -> Address | None:
+        """Start the model's process, or wait with others for the start under way; None: not one of ours."""
+        process = self._processes.get(upstream_id)
+        if process is None:
+            return None
+        if self._stopping:
+            raise UpstreamFailed(f"{process.settings.id} is not started: this node is stopping")
+        return await process.wake()
+
+    async def check(self, upstream_id: str) -> None:
+        """End the process if it does not answer; the next request starts a new one."""
+        process = self._processes.get(upstream_id)
+        if process is None:
+            return
+        if process.address is not None and not await self._answers(process.address):
+            self._log.warning("model.process_hung", model=process.settings.id, log=process.settings.log)
+            await process.end()
+        self._registry.signal(upstream_id, Signal.PROBE_OK, time.monotonic())
+
+    async def _answers(self, address: Address) -> bool:
+        try:
+            await pull_models(self._session, "openai", address, CHECK_WITHIN)
+        except UpstreamFailed:
+            return False
+        return True
+
+    def _prepare(self) -> Scan:
+        self._logs.mkdir(parents=True, exist_ok=True)
+        self._store.ensure_builtin()
+        return self._store.scan()
+
+    def _add(self, model: StoredModel) -> None:
+        upstream = Node(
+            _upstream_id(model.id),
+            model.id,
+            "llamacpp",
+            None,
+            dialects=DIALECTS,
+            slots=self._config.parallel,
+            local=True,
+            state=State.ONLINE,
+            models=(model.id,),
+        )
+        self._registry.add(upstream, time.monotonic())
+        settings = Settings(
+            id=model.id,
+            path=str(model.path),
+            log=str(self._logs / _log_name(model.id)),
+            parallel=self._config.parallel,
+            context=self._config.context,
+            threads=self._threads,
+        )
+
+        def moved(address: Address | None) -> None:
+            self._on_moved(upstream.id, settings, address)
+
+        self._processes[upstream.id] = ModelProcess(settings, moved)
+
+    def _on_moved(self, upstream_id: str, settings: Settings, address: Address | None) -> None:
+        self._registry.relocate(upstream_id, address)
+        if address is not None:
+            self._log.info("model.started", model=settings.id, url=address.url)
+        elif not self._stopping:
+            self._log.warning("model.process_ended", model=settings.id, log=settings.log)
+
+
+def _upstream_id(model_id: str) -> str:
+    return f"llamacpp/{model_id}"
+
+
+def _log_name(model_id: str) -> str:
+    """A file name for every id, and no two the same: `+` and `=` are in no id."""
+    return model_id.replace("/", "+").replace(":", "=") + ".log"

@@ -1,0 +1,146 @@
+"""The router, put together: what it is made of, in which order it starts, and how it ends.
+
+It starts from the inside out (database, fleet, control app, gateway) and ends the other way round: requests in flight
+are given their time first, and the ledger's last batch is written when nobody can add to it any more.
+"""
+
+import asyncio
+import errno
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+
+import aiohttp
+import structlog
+from litestar.handlers import HTTPRouteHandler
+
+from llm_router import __version__
+from llm_router.config import RouterConfig
+from llm_router.contract import Address
+from llm_router.core.policies import POLICIES
+from llm_router.core.registry import Change, Registry
+from llm_router.core.scheduler import Scheduler
+from llm_router.errors import ConfigError
+from llm_router.gateway import log as logs
+from llm_router.gateway.control import ControlServer
+from llm_router.gateway.control_app import control_app
+from llm_router.gateway.lists import list_routes
+from llm_router.gateway.server import Gateway
+from llm_router.router.api.events import event_routes
+from llm_router.router.api.health import health_routes
+from llm_router.router.api.nodes import node_routes
+from llm_router.router.api.requests import request_routes
+from llm_router.router.credentials import Credentials
+from llm_router.router.fleet import Fleet
+from llm_router.router.ledger import Ledger
+from llm_router.router.prober import Prober
+from llm_router.router.rows import snapshot
+from llm_router.router.store import queries
+from llm_router.router.store.database import Database
+
+log = structlog.get_logger()
+
+TROUBLE = frozenset({"node.suspect", "node.offline", "node.refused"})  # what an operator should see among the rest
+
+
+async def run(config: RouterConfig, *, ready: Callable[[int], None]) -> None:
+    """Serve until SIGINT or SIGTERM; a second one ends the process at once. `ready` is told the port.
+
+    Raises:
+        ConfigError: the port is taken, or the database cannot be used.
+    """
+    logs.configure(config.log_level, config.log_format)
+    stop = _stop_signal()
+    async with serving(config) as port:
+        ready(port)
+        await stop.wait()
+        log.info("router.stopping", drain=config.drain_timeout)
+    log.info("router.stopped")
+
+
+@asynccontextmanager
+async def serving(config: RouterConfig) -> AsyncIterator[int]:
+    """A running router; its port. Leaving the block drains and ends it. Raises as `run` does."""
+    async with AsyncExitStack() as stack:
+        database = Database(config.home / "router" / "router.db")
+        stack.push_async_callback(database.close)
+        await database.open()
+        registry = Registry(silence=config.silence)
+        credentials = Credentials()
+        ledger = Ledger(database, partial(snapshot, registry, credentials))
+        ledger.start()
+        stack.push_async_callback(ledger.stop)
+        publish = partial(_publish, ledger)
+        session = await stack.enter_async_context(_session())
+        prober = Prober(registry, session, config, publish)
+        stack.push_async_callback(prober.stop)
+        fleet = Fleet(registry, credentials, prober, publish, ledger.touch)
+        fleet.restore(await database.run(queries.load_nodes))
+        control = ControlServer(control_app(_routes(fleet, database, ledger)))
+        stack.push_async_callback(control.stop)
+        gateway = Gateway(
+            registry,
+            Scheduler(registry, POLICIES[config.policy]),
+            config,
+            control=await control.start(),
+            control_headers=control.headers,
+            record=ledger.request,
+            failed=fleet.request_failed,
+        )
+        port = await _listen(gateway, config)
+        stack.push_async_callback(gateway.drain, config.drain_timeout)
+        prober.start()
+        url = Address(config.host, port).url
+        log.info("router.started", url=url, version=__version__, policy=config.policy, nodes=len(registry.nodes))
+        yield port
+
+
+def _routes(fleet: Fleet, database: Database, ledger: Ledger) -> list[HTTPRouteHandler]:
+    return [
+        *node_routes(fleet),
+        *request_routes(database, ledger),
+        *event_routes(database, ledger),
+        *health_routes(fleet.registry),
+        *list_routes(fleet.registry),
+    ]
+
+
+def _session() -> aiohttp.ClientSession:
+    """For looks at nodes: a connection each, since a look shall show whether one can be made, and no limit."""
+    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, force_close=True))
+
+
+def _publish(ledger: Ledger, changes: list[Change]) -> None:
+    for change in changes:
+        write = log.warning if change.event in TROUBLE else log.info
+        write(change.event, node=change.name, node_id=change.node_id, detail=change.detail)
+        ledger.change(change)
+
+
+async def _listen(gateway: Gateway, config: RouterConfig) -> int:
+    try:
+        return await gateway.start()
+    except OSError as error:
+        raise ConfigError(_why_not(error, config)) from error
+
+
+def _why_not(error: OSError, config: RouterConfig) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return f"port {config.port} of {config.host} is taken: stop what uses it, or choose another with --port"
+    return f"cannot listen on port {config.port} of {config.host}: {error}; choose another with --port or --host"
+
+
+def _stop_signal() -> asyncio.Event:
+    """Set by the first SIGINT or SIGTERM; from then on they do what they do to any process."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def told(_number: int, _frame: object) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_DFL)
+        loop.call_soon_threadsafe(stop.set)
+
+    for number in (signal.SIGINT, signal.SIGTERM):  # signal.signal: loop.add_signal_handler is not there on Windows
+        signal.signal(number, told)
+    return stop

@@ -1,0 +1,220 @@
+"""Everything that happens to the router's nodes, with all that follows from it.
+
+Rule 1: API, gateway and start of the router come here; only this file and the prober tell the registry anything.
+Rule 2: who says that it is a node proves it first.
+Rule 3: every change is published: to the log, the ledger, and later the dashboard.
+"""
+
+import re
+import time
+from collections.abc import Callable, Iterable
+from hashlib import sha256
+
+import msgspec
+import structlog
+
+from llm_router.contract import (
+    Address,
+    Attach,
+    Heartbeat,
+    NodeKind,
+    NodeView,
+    Registered,
+    Registration,
+    RuntimeFacts,
+    parse_address,
+)
+from llm_router.core.health import Signal, State
+from llm_router.core.registry import DIALECTS, Change, Node, Registry
+from llm_router.errors import BadRequest, NodeNotFound, RegistrationRefused, RouterError, UpstreamFailed
+from llm_router.gateway.probe import Listing
+from llm_router.router.addresses import is_here, node_address
+from llm_router.router.clock import epoch
+from llm_router.router.credentials import Credential, Credentials
+from llm_router.router.prober import Prober
+from llm_router.router.rows import restored
+from llm_router.router.store.queries import StoredNode
+
+log = structlog.get_logger()
+
+_NODE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")  # it stands in paths and on command lines
+
+
+class Fleet:
+    """The router's nodes, as the rest of the router deals with them."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        credentials: Credentials,
+        prober: Prober,
+        publish: Callable[[list[Change]], None],
+        touch: Callable[[str], None],
+    ) -> None:
+        """`publish`: tell everybody of changes. `touch`: a node is to be written though there is no change to tell."""
+        self.registry = registry
+        self._credentials = credentials
+        self._prober = prober
+        self._publish = publish
+        self._touch = touch
+
+    # -- agents
+
+    async def register(self, message: Registration, seen: str, secret: str) -> tuple[Registered, bool]:
+        """An agent at address `seen` introduces itself and shows `secret` if it has one. The bool: it is new here.
+
+        Raises:
+            BadRequest: its id or address cannot be used.
+            WrongSecret: it is known and did not prove that it is who it says.
+            RegistrationRefused: its models cannot be fetched, or it has none (requirement A4).
+        """
+        address = _usable(message, seen)
+        node_id = message.node_id
+        new = node_id not in self.registry.nodes
+        secret = self._credentials.issue(node_id) if new else self._credentials.readmit(node_id, secret)
+        self._publish(self.registry.register(node_id, message, address, local=is_here(seen), now=time.monotonic()))
+        try:
+            listing = await self._pull_some(address)
+        except RegistrationRefused as refusal:
+            self._refuse(message, secret, refusal, new=new)
+            raise
+        self._publish(self.registry.list_models(node_id, listing.models, time.monotonic()))
+        return Registered(node_id, self.node(node_id).state.value, secret), new
+
+    async def _pull_some(self, address: Address) -> Listing:
+        try:
+            listing = await self._prober.pull("agent", address)
+        except UpstreamFailed as error:
+            raise RegistrationRefused(
+                f"the list of models cannot be fetched: {error.message}", "model_list_unavailable"
+            ) from error
+        if not listing.models:
+            raise RegistrationRefused(f"{address.url}/v1/models lists no model", "no_executable_models")
+        return listing
+
+    def _refuse(self, message: Registration, secret: str, refusal: RouterError, *, new: bool) -> None:
+        node_id = message.node_id
+        self._publish([Change("node.refused", node_id, message.machine_name, refusal.message)])
+        if not new:
+            self._publish(self.registry.signal(node_id, Signal.PULL_FAILED, time.monotonic(), refusal.message))
+        elif self._credentials.matches(node_id, secret):  # else it has registered once more since, and that one counts
+            self.remove(node_id)
+
+    def heartbeat(self, node_id: str, report: Heartbeat, secret: str) -> Node:
+        """An agent reported; its models are pulled again if they changed or it was away.
+
+        Raises:
+            NodeNotFound: it has to register first.
+            WrongSecret: as the name says.
+        """
+        node = self._proven(node_id, secret)
+        moved = report.models_version != node.models_version
+        self._publish(self.registry.heartbeat(node_id, report, time.monotonic()))
+        self._touch(node_id)
+        if moved or node.state is State.REGISTERING:
+            self._prober.look(node_id)
+        return node
+
+    def goodbye(self, node_id: str, secret: str) -> None:
+        """An agent is about to stop. Raises as `heartbeat` does."""
+        self._proven(node_id, secret)
+        self._publish(self.registry.signal(node_id, Signal.GOODBYE, time.monotonic()))
+
+    def _proven(self, node_id: str, secret: str) -> Node:
+        node = self.node(node_id)
+        self._credentials.prove(node_id, secret)
+        return node
+
+    # -- operators
+
+    async def attach(self, message: Attach) -> tuple[Node, bool]:
+        """Take in a server without an agent. The bool: it was not known yet.
+
+        Raises:
+            BadRequest: the URL is none, or there are no slots.
+            RegistrationRefused: server_unreachable, or it does not answer as its kind does.
+        """
+        address = parse_address(message.url)
+        if message.slots < 1:
+            raise BadRequest(f"slots: {message.slots} requests at once are none; it is 1 or more")
+        node_id = f"attached-{sha256(address.url.encode()).hexdigest()[:12]}"  # so one URL is one node
+        if node_id not in self.registry.nodes:
+            listing = await self._reach(message.kind, address)
+            if node_id not in self.registry.nodes:  # nobody attached it meanwhile
+                return self._take_in(node_id, message, address, listing), True
+        return self.registry.nodes[node_id], False
+
+    async def _reach(self, kind: NodeKind, address: Address) -> Listing:
+        try:
+            return await self._prober.pull(kind, address)
+        except UpstreamFailed as error:
+            raise RegistrationRefused(error.message, "server_unreachable") from error
+
+    def _take_in(self, node_id: str, message: Attach, address: Address, listing: Listing) -> Node:
+        now = time.monotonic()
+        node = Node(
+            node_id,
+            message.name or f"{address.host}:{address.port}",
+            message.kind,
+            address,
+            dialects=DIALECTS[message.kind],
+            runtimes=[RuntimeFacts(message.kind, listing.version, message.slots)],
+            local=is_here(address.host),
+        )
+        self._publish([*self.registry.add(node, now), *self.registry.list_models(node_id, listing.models, now)])
+        self._prober.watch(node_id)
+        return node
+
+    def remove(self, node_id: str) -> None:
+        """Forget a node, its secret too. An agent that still runs registers again by itself.
+
+        Raises:
+            NodeNotFound: there is none with this id.
+        """
+        self.node(node_id)
+        self._prober.forget(node_id)
+        self._credentials.forget(node_id)
+        self._publish(self.registry.remove(node_id))
+
+    # -- the router
+
+    def request_failed(self, node: Node, reason: str) -> None:
+        """A request failed for a reason of the node's: it is under suspicion, and is looked at."""
+        changes = self.registry.signal(node.id, Signal.REQUEST_FAILED, time.monotonic(), reason)
+        self._publish(changes)
+        if changes:
+            self._prober.look(node.id)
+
+    def restore(self, stored: Iterable[StoredNode]) -> None:
+        """Take over the nodes of an earlier run: offline until the prober has seen them."""
+        for row in stored:
+            try:
+                self.registry.add(restored(row), time.monotonic())
+            except BadRequest as error:  # written by hand, or by a newer version
+                log.warning("node.not_restored", node=row.id, error=error.message)
+                continue
+            self._credentials.restore(row.id, Credential(row.secret_hash, row.secret_proven))
+
+    def node(self, node_id: str) -> Node:
+        """The node with this id.
+
+        Raises:
+            NodeNotFound: there is none.
+        """
+        try:
+            return self.registry.nodes[node_id]
+        except KeyError:
+            raise NodeNotFound(f"no node has the id {node_id}") from None
+
+
+def view(node: Node) -> NodeView:
+    """What the API shows of a node: `last_seen` in seconds since the epoch."""
+    return msgspec.structs.replace(node.view(), last_seen=epoch(node.last_seen))
+
+
+def _usable(message: Registration, seen: str) -> Address:
+    if not _NODE_ID.fullmatch(message.node_id):
+        raise BadRequest("node_id: 1 to 128 letters, digits, dots, dashes and underscores are wanted")
+    if not message.port:
+        raise BadRequest("port: a node has to listen on one")
+    return node_address(message, seen)

@@ -1,0 +1,167 @@
+"""Looks at nodes from outside: what they have, and whether they answer.
+
+    who                       when
+    a suspect                 at once
+    an agent                  its list of models changed, or it is back and its models are unknown
+    every stored agent        at the router's start (requirement A8)
+    an attached server        every `probe_every` seconds, each on its own, so that a slow one delays nobody
+    silence                   every second, by the registry's clock
+
+Rule 1: one look at a node at a time. One that is asked for meanwhile follows when it is done.
+Rule 2: what a look means is decided in `meaning`; the registry's table says what follows.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine
+
+import aiohttp
+import structlog
+
+from llm_router.config import RouterConfig
+from llm_router.contract import Address, Heartbeat, NodeKind
+from llm_router.core.health import Signal, State
+from llm_router.core.registry import Change, Node, Registry
+from llm_router.errors import UpstreamFailed
+from llm_router.gateway.probe import Listing, pull_models
+
+log = structlog.get_logger()
+
+TICK = 1.0  # seconds: how exactly silence is noticed
+
+
+class Prober:
+    """The owner of every background look at a node. `start` before use, `stop` after."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        session: aiohttp.ClientSession,
+        config: RouterConfig,
+        publish: Callable[[list[Change]], None],
+    ) -> None:
+        self._registry = registry
+        self._session = session
+        self._config = config
+        self._publish = publish
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._looks: dict[str, asyncio.Task[None]] = {}
+        self._watches: dict[str, asyncio.Task[None]] = {}
+        self._again: set[str] = set()
+
+    def start(self) -> None:
+        """Notice silence from now on, and look at every node that is known already."""
+        self._spawn(self._tick_on())
+        for node in list(self._registry):
+            if node.kind == "agent":
+                self._publish(self._registry.signal(node.id, Signal.REGISTERED, time.monotonic(), "router started"))
+                self.look(node.id)
+            else:
+                self.watch(node.id)
+
+    async def stop(self) -> None:
+        """End every task."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def pull(self, kind: NodeKind, address: Address) -> Listing:
+        """What a server has.
+
+        Raises:
+            UpstreamFailed: it does not tell; the message says URL and reason.
+        """
+        return await pull_models(self._session, kind, address, self._config.pull_timeout)
+
+    def look(self, node_id: str) -> None:
+        """Look at a node soon; if somebody is looking already, once more when that is done."""
+        if node_id in self._looks:
+            self._again.add(node_id)
+        else:
+            self._looks[node_id] = self._spawn(self._look(node_id))
+
+    def watch(self, node_id: str) -> None:
+        """Look at an attached server now, and from now on every `probe_every` seconds until it is removed."""
+        if node_id not in self._watches:
+            self._watches[node_id] = self._spawn(self._watch(node_id))
+
+    def forget(self, node_id: str) -> None:
+        """The node was removed."""
+        watch = self._watches.pop(node_id, None)
+        if watch is not None:
+            watch.cancel()
+
+    # -- tasks
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            log.error("prober.task_failed", exc_info=task.exception())
+
+    async def _tick_on(self) -> None:
+        while True:
+            await asyncio.sleep(TICK)  # noqa: TID251 - a clock's tick: there is no event for "nothing came"
+            self._publish(self._registry.tick(time.monotonic()))
+
+    async def _watch(self, node_id: str) -> None:
+        while node_id in self._registry.nodes:
+            if node_id not in self._looks:
+                self.look(node_id)
+            await asyncio.wait([self._looks[node_id]])  # wait, not await: the look is not cancelled with us
+            await asyncio.sleep(self._config.probe_every)  # noqa: TID251 - the pause between two checks
+
+    async def _look(self, node_id: str) -> None:
+        try:
+            while await self._look_once(node_id):
+                pass
+        finally:
+            del self._looks[node_id]
+            self._again.discard(node_id)
+
+    async def _look_once(self, node_id: str) -> bool:
+        """Whether another look is needed: asked for meanwhile, or the node moved, or it is under suspicion now."""
+        self._again.discard(node_id)
+        node = self._registry.nodes.get(node_id)
+        if node is None or node.address is None:
+            return False
+        address = node.address
+        try:
+            seen: Listing | UpstreamFailed = await self.pull(node.kind, address)
+        except UpstreamFailed as error:
+            seen = error
+        if self._registry.nodes.get(node_id) is not node or node.address != address:
+            return True  # what was seen was not this node any more
+        suspect = node.state is State.SUSPECT
+        self._publish(self._conclude(node, seen))
+        return node_id in self._again or (node.state is State.SUSPECT and not suspect)
+
+    def _conclude(self, node: Node, seen: Listing | UpstreamFailed) -> list[Change]:
+        now = time.monotonic()
+        signal = meaning(node.kind, node.state, answered=isinstance(seen, Listing))
+        if signal is None:
+            return []
+        if isinstance(seen, UpstreamFailed):
+            return self._registry.signal(node.id, signal, now, seen.message)
+        changes = self._registry.signal(node.id, signal, now)
+        if node.kind != "agent":  # it cannot report, so this look is its report
+            changes += self._registry.heartbeat(node.id, Heartbeat(loaded=list(seen.loaded)), now)
+        return [*changes, *self._registry.list_models(node.id, seen.models, now)]
+
+
+def meaning(kind: NodeKind, state: State, *, answered: bool) -> Signal | None:
+    """What a look at a node in `state` says of it; None: nothing.
+
+    An agent that is offline comes back by its own heartbeat: it may have said goodbye while somebody was looking.
+    """
+    if kind == "agent" and state is State.OFFLINE:
+        return None
+    if answered:
+        return Signal.PROBE_OK
+    return Signal.PULL_FAILED if state is State.REGISTERING else Signal.PROBE_FAILED

@@ -1,0 +1,152 @@
+"""The Ollama API: paths under /api, NDJSON, nanoseconds.
+
+Sources: ollama/ollama `docs/api.md` (routes, records, counts), `api/types.go` (order and types of the fields),
+`server/routes.go` (errors are `{"error": "text"}`, in a stream as well).
+"""
+
+from collections.abc import Iterable, Mapping
+from hashlib import sha256
+
+import msgspec
+
+from llm_router.contract import ModelEntry
+from llm_router.errors import RouterError
+from llm_router.wire.dialects.base import Dialect, Operation, Usage
+from llm_router.wire.stream import unchunked
+
+NANOSECONDS = 1e9  # in a second: the unit of all of Ollama's durations
+
+
+class Ollama(Dialect):
+    """`/api/*`."""
+
+    name = "ollama"
+    stream_type = "application/x-ndjson"
+    record_end = b"\n"
+    # Both of chat's and generate's fields, so that one record will do for either: it adds nothing to the text.
+    sign_of_life = b'{"message":{"role":"assistant","content":""},"response":"","done":false}\n'
+    tags = True
+
+    @property
+    def operations(self) -> Mapping[bytes, Operation]:
+        """Path -> operation."""
+        return _OPERATIONS
+
+    def error(self, error: RouterError) -> bytes:
+        """`{"error": "text"}`."""
+        return failure(error.message)
+
+    def broken(self, error: RouterError, *, mid_record: bool) -> bytes:
+        """A last line with the error, as Ollama itself ends a stream that fails."""
+        return (b"\n" if mid_record else b"") + failure(error.message) + b"\n"
+
+    def usage(self, tail: bytes) -> Usage | None:
+        """The counts of the final record.
+
+        They are its last fields, flat, and `total_duration` is their first (`Metrics` in api/types.go; Go writes fields
+        in the order of declaration), so they can be cut out of a record whose beginning is not in `tail`.
+        """
+        start = tail.rfind(b'"total_duration"')
+        end = tail.find(b"}", start)
+        if start < 0 or end < 0:
+            return None
+        try:
+            counts = _COUNTS.decode(b"{" + unchunked(tail[start:end]) + b"}")
+        except msgspec.DecodeError:
+            return None
+        return Usage(
+            prompt_tokens=counts.prompt_eval_count,
+            completion_tokens=counts.eval_count,
+            prompt_seconds=counts.prompt_eval_duration / NANOSECONDS,
+            completion_seconds=counts.eval_duration / NANOSECONDS,
+            load_seconds=counts.load_duration / NANOSECONDS,
+        )
+
+
+class _Counts(msgspec.Struct, gc=False):
+    prompt_eval_count: int = 0
+    eval_count: int = 0
+    prompt_eval_duration: int = 0
+    eval_duration: int = 0
+    load_duration: int = 0
+
+
+class ModelDetails(msgspec.Struct, frozen=True):
+    """What Ollama tells about a model's file."""
+
+    parent_model: str = ""
+    format: str = ""
+    family: str = ""
+    families: list[str] | None = None
+    parameter_size: str = ""
+    quantization_level: str = ""
+
+
+class TagsModel(msgspec.Struct, frozen=True):
+    """One model of `GET /api/tags`. `modified_at` is RFC 3339; `size` in bytes."""
+
+    name: str
+    model: str
+    modified_at: str
+    size: int
+    digest: str
+    details: ModelDetails
+
+
+class Tags(msgspec.Struct, frozen=True):
+    """The answer of `GET /api/tags`."""
+
+    models: list[TagsModel]
+
+
+class PsModel(msgspec.Struct, frozen=True):
+    """One model of `GET /api/ps`. `expires_at` is RFC 3339; sizes in bytes."""
+
+    name: str
+    model: str
+    size: int
+    digest: str
+    details: ModelDetails
+    expires_at: str
+    size_vram: int
+
+
+class Ps(msgspec.Struct, frozen=True):
+    """The answer of `GET /api/ps`."""
+
+    models: list[PsModel]
+
+
+class _Failure(msgspec.Struct, gc=False):
+    error: str
+
+
+def failure(message: str) -> bytes:
+    """The JSON body of an error, also the last record of a stream."""
+    return _ENCODER.encode(_Failure(message))
+
+
+def tags(models: Iterable[ModelEntry], modified_at: str) -> Tags:
+    """The list of models as `GET /api/tags` answers it. `modified_at`: RFC 3339, the same for all."""
+    return Tags([TagsModel(m.id, m.id, modified_at, m.size, digest(m.id), ModelDetails()) for m in models])
+
+
+def ps(models: Iterable[ModelEntry], expires_at: str) -> Ps:
+    """The models in memory as `GET /api/ps` answers them. `expires_at`: RFC 3339, the same for all."""
+    return Ps([PsModel(m.id, m.id, m.size, digest(m.id), ModelDetails(), expires_at, 0) for m in models])
+
+
+def digest(name: str) -> str:
+    """A stand-in for the digest of a model's manifest: stable per name, and more than the 12 that clients show."""
+    return sha256(name.encode()).hexdigest()
+
+
+OLLAMA = Ollama()
+_OPERATIONS: Mapping[bytes, Operation] = {
+    b"/api/chat": Operation(OLLAMA, "ollama.chat", streams=True),
+    b"/api/generate": Operation(OLLAMA, "ollama.generate", streams=True),
+    b"/api/embed": Operation(OLLAMA, "ollama.embed", streams=None),
+    b"/api/embeddings": Operation(OLLAMA, "ollama.embeddings", streams=None),
+}
+_ENCODER = msgspec.json.Encoder()
+_COUNTS = msgspec.json.Decoder(_Counts)

@@ -1,0 +1,117 @@
+"""The OpenAI API: paths under /v1, server-sent events.
+
+Sources: OpenAI's API reference (`usage`, `stream_options.include_usage`, error objects, the Responses API's
+`input_tokens`); llama.cpp `tools/server/README.md` (`timings`, which it adds to the last record).
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import TypeVar
+
+import msgspec
+
+from llm_router.contract import ModelEntry
+from llm_router.errors import RouterError
+from llm_router.wire.dialects.base import Dialect, Operation, Usage
+from llm_router.wire.stream import last_object, sse
+
+MILLISECONDS = 1e3  # in a second: the unit of llama.cpp's timings
+
+
+class OpenAI(Dialect):
+    """`/v1/*`, and the shape of everything that is nobody else's."""
+
+    name = "openai"
+    stream_type = "text/event-stream"
+    sign_of_life = b": queued\n\n"
+
+    @property
+    def operations(self) -> Mapping[bytes, Operation]:
+        """Path -> operation."""
+        return _OPERATIONS
+
+    def error(self, error: RouterError) -> bytes:
+        """`{"error": {"message", "type", "param": null, "code"}}`."""
+        return _ENCODER.encode(_ErrorBody(_ErrorDetail(error.message, error.kind, error.code)))
+
+    def broken(self, error: RouterError, *, mid_record: bool) -> bytes:
+        """An event whose data is the error object: the official client raises it as APIError."""
+        return (b"\n\n" if mid_record else b"") + sse(self.error(error))
+
+    def usage(self, tail: bytes) -> Usage | None:
+        """The counts of the last `usage`, and llama.cpp's `timings`, which come even where no usage was asked for."""
+        usage = _object(_USAGE, tail, b'"usage"')
+        timings = _object(_TIMINGS, tail, b'"timings"')
+        if usage is None and timings is None:
+            return None
+        usage, timings = usage or _Usage(), timings or _Timings()
+        return Usage(
+            prompt_tokens=usage.prompt_tokens or usage.input_tokens or timings.prompt_n + timings.cache_n,
+            completion_tokens=usage.completion_tokens or usage.output_tokens or timings.predicted_n,
+            prompt_seconds=timings.prompt_ms / MILLISECONDS,
+            completion_seconds=timings.predicted_ms / MILLISECONDS,
+        )
+
+
+class _ErrorDetail(msgspec.Struct, gc=False):
+    message: str
+    type: str
+    code: str
+    param: None = None
+
+
+class _ErrorBody(msgspec.Struct, gc=False):
+    error: _ErrorDetail
+
+
+class _Usage(msgspec.Struct, gc=False):
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+
+
+class _Timings(msgspec.Struct, gc=False):
+    prompt_n: int = 0
+    cache_n: int = 0
+    predicted_n: int = 0
+    prompt_ms: float = 0.0
+    predicted_ms: float = 0.0
+
+
+class ModelList(msgspec.Struct, frozen=True):
+    """The answer of `GET /v1/models`."""
+
+    data: list[ModelEntry]
+    object: str = "list"
+
+
+def model(id: str, created: int = 0) -> ModelEntry:  # noqa: A002 - the field's name on the wire
+    """One model as `GET /v1/models/{id}` answers it. `created`: seconds since the epoch."""
+    return ModelEntry(id, created=created)
+
+
+def model_list(ids: Iterable[str], created: int = 0) -> ModelList:
+    """The list of models as `GET /v1/models` answers it."""
+    return ModelList([model(i, created) for i in ids])
+
+
+_T = TypeVar("_T")
+
+
+def _object(decoder: msgspec.json.Decoder[_T], tail: bytes, key: bytes) -> _T | None:
+    try:
+        return decoder.decode(last_object(tail, key))
+    except msgspec.DecodeError:  # not there, or not what it is called
+        return None
+
+
+OPENAI = OpenAI()
+_OPERATIONS: Mapping[bytes, Operation] = {
+    b"/v1/chat/completions": Operation(OPENAI, "openai.chat", streams=False),
+    b"/v1/completions": Operation(OPENAI, "openai.completions", streams=False),
+    b"/v1/embeddings": Operation(OPENAI, "openai.embeddings", streams=None),
+    b"/v1/responses": Operation(OPENAI, "openai.responses", streams=False),
+}
+_ENCODER = msgspec.json.Encoder()
+_USAGE = msgspec.json.Decoder(_Usage)
+_TIMINGS = msgspec.json.Decoder(_Timings)

@@ -1,0 +1,294 @@
+"""`/v0/nodes` of a running router, over its public port."""
+
+import asyncio
+from typing import Any
+
+import aiohttp
+import msgspec
+import pytest
+from tests.router.fake_node import FakeNode
+
+from llm_router.config import RouterConfig
+from llm_router.contract import Attach, Heartbeat, NodeView, Registered
+from llm_router.router.app import serving
+from llm_router.router.store import queries
+from llm_router.router.store.database import Database
+
+Reply = tuple[int, Any]
+
+
+async def call(
+    api: aiohttp.ClientSession, method: str, path: str, body: msgspec.Struct | None = None, secret: str = ""
+) -> Reply:
+    """Status and decoded body."""
+    headers = {"authorization": f"Bearer {secret}"} if secret else {}
+    data = None if body is None else msgspec.json.encode(body)
+    async with api.request(method, path, data=data, headers=headers) as response:
+        raw = await response.read()
+        return response.status, msgspec.json.decode(raw) if raw else None
+
+
+async def register(api: aiohttp.ClientSession, node: FakeNode, node_id: str = "n1", secret: str = "") -> Reply:
+    return await call(api, "POST", "/v0/nodes", node.registration(node_id), secret)
+
+
+async def joined(api: aiohttp.ClientSession, node: FakeNode, node_id: str = "n1") -> Registered:
+    status, answer = await register(api, node, node_id)
+    assert status == 201
+    return msgspec.convert(answer, Registered)
+
+
+async def shown(api: aiohttp.ClientSession, node_id: str = "n1") -> NodeView:
+    status, answer = await call(api, "GET", f"/v0/nodes/{node_id}")
+    assert status == 200
+    return msgspec.convert(answer, NodeView)
+
+
+def code(reply: Reply) -> tuple[int, str]:
+    return reply[0], reply[1]["error"]["code"]
+
+
+async def test_a_new_node_is_in_use_when_its_registration_is_answered(
+    api: aiohttp.ClientSession, node: FakeNode
+) -> None:
+    """Requirements A3, A4 and A6: at the address it called from, with its models, shown as local."""
+    answer = await joined(api, node)
+    assert (answer.node_id, answer.state) == ("n1", "online")
+    view = await shown(api)
+    assert (view.name, view.url, view.local) == ("fake machine", f"http://127.0.0.1:{node.port}", True)
+    assert view.models == ["m"]
+    _, listed = await call(api, "GET", "/v1/models")
+    assert [m["id"] for m in listed["data"]] == ["m"]
+
+
+async def test_a_node_without_a_reachable_list_is_refused(api: aiohttp.ClientSession, node: FakeNode) -> None:
+    """Requirement A4: it is told the URL, the error, and that a firewall may be the cause; nothing of it stays."""
+    await node.stop()
+    reply = await register(api, node)
+    assert code(reply) == (400, "model_list_unavailable")
+    message = reply[1]["error"]["message"]
+    assert f"http://127.0.0.1:{node.port}/v1/models" in message
+    assert "firewall" in message
+    assert await call(api, "GET", "/v0/nodes") == (200, [])
+
+
+@pytest.mark.parametrize("models", [[], [""], [7, None]])
+async def test_a_node_without_models_is_refused(api: aiohttp.ClientSession, node: FakeNode, models: list[Any]) -> None:
+    """Requirement A4: an entry needs a non-empty string for an id."""
+    node.models = models
+    assert code(await register(api, node)) == (400, "no_executable_models")
+
+
+async def test_bad_entries_are_skipped(api: aiohttp.ClientSession, node: FakeNode) -> None:
+    """Requirement A4: what can be used of a list is used."""
+    node.models = ["b", "", "a", "b", None]  # type: ignore[list-item]
+    await joined(api, node)
+    assert (await shown(api)).models == ["b", "a"]
+
+
+async def test_a_list_that_does_not_come_is_waited_for_a_while(config: RouterConfig, node: FakeNode) -> None:
+    """Requirement A4: there is a time limit to the pull."""
+    node.held = asyncio.Event()
+    impatient = msgspec.structs.replace(config, pull_timeout=0.2)
+    async with serving(impatient) as port, aiohttp.ClientSession(f"http://127.0.0.1:{port}") as api:
+        reply = await register(api, node)
+    assert code(reply) == (400, "model_list_unavailable")
+    assert "within 0.2 s" in reply[1]["error"]["message"]
+
+
+async def test_coming_back_needs_the_secret(api: aiohttp.ClientSession, node: FakeNode) -> None:
+    """design.md §8: 200 and the same secret with it; 403 and what to do without it, once it was used."""
+    secret = (await joined(api, node)).node_secret
+    assert (await call(api, "POST", "/v0/nodes/n1/heartbeat", Heartbeat(), secret))[0] == 200
+    status, answer = await register(api, node, secret=secret)
+    assert (status, answer["node_secret"], answer["state"]) == (200, secret, "online")
+    for wrong in ("", "guessed"):
+        reply = await register(api, node, secret=wrong)
+        assert code(reply) == (403, "wrong_secret")
+        assert "llm-router nodes remove n1" in reply[1]["error"]["message"]
+
+
+async def test_a_node_that_never_got_its_secret_may_ask_again(api: aiohttp.ClientSession, node: FakeNode) -> None:
+    """The answer to a registration can be lost on its way."""
+    await joined(api, node)
+    status, answer = await register(api, node)
+    assert status == 200
+    reply = await call(api, "POST", "/v0/nodes/n1/heartbeat", Heartbeat(), answer["node_secret"])
+    assert reply == (200, {"state": "online"})
+
+
+async def test_a_restarted_node_that_cannot_be_reached_any_more_is_out(
+    api: aiohttp.ClientSession, node: FakeNode
+) -> None:
+    """Requirement A4: a registration that is refused leaves a known node known, and offline."""
+    secret = (await joined(api, node)).node_secret
+    await node.stop()
+    assert code(await register(api, node, secret=secret)) == (400, "model_list_unavailable")
+    assert (await shown(api)).state == "offline"
+
+
+async def test_heartbeats_are_shown(api: aiohttp.ClientSession, node: FakeNode) -> None:
+    """Requirement D1."""
+    secret = (await joined(api, node)).node_secret
+    report = Heartbeat(cpu=31.5, memory=40.0, loaded=["m"])
+    assert await call(api, "POST", "/v0/nodes/n1/heartbeat", report, secret) == (200, {"state": "online"})
+    view = await shown(api)
+    assert (view.cpu, view.memory, view.loaded) == (31.5, 40.0, ["m"])
+
+
+async def test_calls_of_a_node_need_its_secret(api: aiohttp.ClientSession, node: FakeNode) -> None:
+    """Requirement A10: nobody speaks for another node."""
+    await joined(api, node)
+    for path in ("heartbeat", "goodbye"):
+        for secret in ("", "guessed"):
+            reply = await call(api, "POST", f"/v0/nodes/n1/{path}", Heartbeat(), secret)
+            assert code(reply) == (403, "wrong_secret")
+    assert (await shown(api)).state == "online"
+
+
+async def test_an_unknown_node_is_told_to_register(api: aiohttp.ClientSession) -> None:
+    """design.md §8: 404 is what makes an agent register again."""
+    for path in ("heartbeat", "goodbye"):
+        assert code(await call(api, "POST", f"/v0/nodes/who/{path}", Heartbeat(), "s")) == (404, "node_not_found")
+    for method in ("GET", "DELETE"):
+        assert code(await call(api, method, "/v0/nodes/who")) == (404, "node_not_found")
+
+
+async def test_changed_models_are_pulled(api: aiohttp.ClientSession, node: FakeNode) -> None:
+    """Requirement C8: the heartbeat says that the list is another one; the same version again pulls nothing."""
+    secret = (await joined(api, node)).node_secret
+    node.models = ["m", "fresh"]
+    node.looked.clear()
+    await call(api, "POST", "/v0/nodes/n1/heartbeat", Heartbeat(models_version=1), secret)
+    await node.looked.wait()
+    while (await shown(api)).models != ["m", "fresh"]:
+        pass
+    looks = node.looks
+    await call(api, "POST", "/v0/nodes/n1/heartbeat", Heartbeat(models_version=1), secret)
+    await call(api, "POST", "/v0/nodes/n1/heartbeat", Heartbeat(models_version=1), secret)
+    assert node.looks == looks
+
+
+async def test_goodbye_takes_the_node_out_at_once_and_a_heartbeat_brings_it_back(
+    api: aiohttp.ClientSession, node: FakeNode
+) -> None:
+    """Requirements A5, C9 and E3."""
+    secret = (await joined(api, node)).node_secret
+    assert (await call(api, "POST", "/v0/nodes/n1/goodbye", secret=secret))[0] == 204
+    assert (await shown(api)).state == "offline"
+    assert (await call(api, "GET", "/v1/models"))[1]["data"] == []
+    node.models = ["other"]
+    await call(api, "POST", "/v0/nodes/n1/heartbeat", Heartbeat(), secret)
+    while (await shown(api)).state != "online":
+        pass
+    assert [m["id"] for m in (await call(api, "GET", "/v1/models"))[1]["data"]] == ["other"]
+
+
+async def test_a_removed_node_is_gone_until_it_registers(api: aiohttp.ClientSession, node: FakeNode) -> None:
+    """An agent that still runs gets 404 for its next heartbeat, and a new secret for its registration."""
+    secret = (await joined(api, node)).node_secret
+    await call(api, "POST", "/v0/nodes/n1/heartbeat", Heartbeat(), secret)
+    assert (await call(api, "DELETE", "/v0/nodes/n1"))[0] == 204
+    assert code(await call(api, "POST", "/v0/nodes/n1/heartbeat", Heartbeat(), secret)) == (404, "node_not_found")
+    status, answer = await register(api, node, secret=secret)
+    assert status == 201
+    assert answer["node_secret"] != secret
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"not json",
+        b"[]",
+        b'{"node_id": "n1"}',
+        b'{"node_id": "../x", "machine_name": "m", "port": 1}',
+        b'{"node_id": "", "machine_name": "m", "port": 1}',
+        b'{"node_id": "n1", "machine_name": "m", "port": 0}',
+        b'{"node_id": "n1", "machine_name": "m", "port": 70000}',
+        b'{"node_id": "n1", "machine_name": "m", "port": -1}',
+        b'{"node_id": "n1", "machine_name": "m", "port": 1, "address": "ftp://x"}',
+    ],
+)
+async def test_a_malformed_registration_is_the_callers_mistake(api: aiohttp.ClientSession, body: bytes) -> None:
+    """400, in the shape of this API, and nobody is registered."""
+    async with api.post("/v0/nodes", data=body) as response:
+        answer = msgspec.json.decode(await response.read())
+        assert (response.status, answer["error"]["code"]) == (400, "invalid_request")
+    assert await call(api, "GET", "/v0/nodes") == (200, [])
+
+
+@pytest.mark.parametrize("kind", ["ollama", "openai"])
+async def test_a_server_without_an_agent_is_attached(api: aiohttp.ClientSession, node: FakeNode, kind: Any) -> None:
+    """It is looked at at once, in its own API, and named by its address where nobody names it."""
+    reply = await call(api, "POST", "/v0/nodes/attach", Attach(f"http://127.0.0.1:{node.port}/v1/", kind, slots=2))
+    assert reply[0] == 201
+    view = msgspec.convert(reply[1], NodeView)
+    assert (view.kind, view.state, view.models, view.slots) == (kind, "online", ["m"], 2)
+    assert (view.name, view.url) == (f"127.0.0.1:{node.port}", f"http://127.0.0.1:{node.port}")
+
+
+async def test_one_server_is_attached_once(api: aiohttp.ClientSession, node: FakeNode) -> None:
+    """The second time it is shown as it is."""
+    _, first = await call(api, "POST", "/v0/nodes/attach", Attach(node.address.url, "openai", name="lab"))
+    status, second = await call(api, "POST", "/v0/nodes/attach", Attach(f"127.0.0.1:{node.port}", "openai"))
+    assert (status, second["id"], second["name"]) == (200, first["id"], "lab")
+
+
+async def test_an_attached_server_is_nobodys_agent(api: aiohttp.ClientSession, node: FakeNode) -> None:
+    """Registering under its id takes nothing over."""
+    _, attached = await call(api, "POST", "/v0/nodes/attach", Attach(node.address.url, "openai"))
+    assert code(await register(api, node, node_id=attached["id"])) == (403, "wrong_secret")
+
+
+async def test_a_server_that_is_not_there_is_not_attached(api: aiohttp.ClientSession, node: FakeNode) -> None:
+    """The operator sees the reason; nothing stays."""
+    await node.stop()
+    reply = await call(api, "POST", "/v0/nodes/attach", Attach(node.address.url, "ollama"))
+    assert code(reply) == (400, "server_unreachable")
+    assert f"{node.address.url}/api/tags" in reply[1]["error"]["message"]
+    assert await call(api, "GET", "/v0/nodes") == (200, [])
+
+
+@pytest.mark.parametrize("wrong", [Attach("no address!", "openai"), Attach("127.0.0.1:1", "openai", slots=0)])
+async def test_a_malformed_attachment_is_the_callers_mistake(api: aiohttp.ClientSession, wrong: Attach) -> None:
+    """400 invalid_request."""
+    assert code(await call(api, "POST", "/v0/nodes/attach", wrong)) == (400, "invalid_request")
+
+
+async def test_nodes_are_listed_by_name(api: aiohttp.ClientSession, node: FakeNode) -> None:
+    """And their last_seen is a time of day, not of the router's own clock."""
+    for name in ("b", "a"):
+        address = node.address.url + f"/{name}"
+        node.answer = None
+        await call(api, "POST", "/v0/nodes/attach", Attach(address, "openai", name=name))
+    await joined(api, node)
+    _, listed = await call(api, "GET", "/v0/nodes")
+    assert [n["name"] for n in listed] == ["fake machine"]
+    assert listed[0]["last_seen"] > 1_500_000_000
+
+
+async def test_a_restart_forgets_nothing(config: RouterConfig, node: FakeNode) -> None:
+    """Requirement A8: nodes, models and secrets are back, with no node doing anything."""
+    async with serving(config) as port, aiohttp.ClientSession(f"http://127.0.0.1:{port}") as api:
+        secret = (await joined(api, node)).node_secret
+        await call(api, "POST", "/v0/nodes/n1/heartbeat", Heartbeat(), secret)
+        attached = (await call(api, "POST", "/v0/nodes/attach", Attach(f"localhost:{node.port}", "ollama", slots=3)))[1]
+    async with serving(config) as port, aiohttp.ClientSession(f"http://127.0.0.1:{port}") as api:
+        for node_id in ("n1", attached["id"]):
+            while (await shown(api, node_id)).state != "online":
+                pass
+        assert (await shown(api, attached["id"])).slots == 3
+        assert code(await register(api, node)) == (403, "wrong_secret")
+        assert (await call(api, "POST", "/v0/nodes/n1/heartbeat", Heartbeat(), secret))[0] == 200
+
+
+async def test_secrets_are_not_in_the_database(config: RouterConfig, node: FakeNode) -> None:
+    """Who reads the file cannot speak for a node."""
+    async with serving(config) as port, aiohttp.ClientSession(f"http://127.0.0.1:{port}") as api:
+        secret = (await joined(api, node)).node_secret
+    database = Database(config.home / "router" / "router.db")
+    (row,) = await database.run(queries.load_nodes)
+    await database.close()
+    assert secret not in msgspec.json.encode(row).decode()
+    assert row.secret_hash

@@ -1,0 +1,107 @@
+"""What is written can be read again."""
+
+import msgspec
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sqlalchemy import create_engine
+
+from llm_router.contract import RuntimeFacts
+from llm_router.core.health import State
+from llm_router.core.usage import RequestRecord
+from llm_router.router.store import queries, schema
+from llm_router.router.store.database import Database
+from llm_router.router.store.queries import Batch, Event, StoredNode
+
+NODE = StoredNode(
+    id="n1",
+    name="GPU box 東京",
+    kind="agent",
+    url="http://10.0.0.7:11435",
+    runtimes=[RuntimeFacts("llamacpp", "b1234", 2)],
+    slots=2,
+    os="Linux",
+    local=False,
+    state=State.ONLINE,
+    models=["llama3:8b", "qwen3"],
+    last_seen=1_700_000_000.25,
+    secret_hash="0" * 64,
+    secret_proven=True,
+)
+
+
+def request(number: int, model: str = "m", node: str = "n1") -> RequestRecord:
+    return RequestRecord(
+        id=f"r{number}",
+        at=1_700_000_000.5 + number,
+        client="10.0.0.1",
+        operation="openai.chat",
+        model=model,
+        node_id=node,
+        node=f"{node}'s machine",
+        status=200,
+        outcome="done",
+        streamed=True,
+        attempts=1,
+        first_byte=0.25,
+        seconds=1.5,
+        prompt_tokens=10,
+        completion_tokens=20,
+        error="",
+    )
+
+
+async def test_a_node_comes_back_as_it_was(database: Database) -> None:
+    """Requirement A8: a restart finds what was known."""
+    await database.run(queries.write, Batch(nodes=[NODE]))
+    assert await database.run(queries.load_nodes) == [NODE]
+
+
+async def test_a_node_has_one_row(database: Database) -> None:
+    """Written again it replaces itself; removed it is gone."""
+    moved = msgspec.structs.replace(NODE, url="http://10.0.0.8:1", state=State.OFFLINE)
+    await database.run(queries.write, Batch(nodes=[NODE]))
+    await database.run(queries.write, Batch(nodes=[moved]))
+    assert await database.run(queries.load_nodes) == [moved]
+    await database.run(queries.write, Batch(removed=["n1", "never heard of"]))
+    assert await database.run(queries.load_nodes) == []
+
+
+async def test_requests_are_shown_newest_first(database: Database) -> None:
+    """Requirement F4: with a limit, and narrowed down to a model, or to a node by its id or its name."""
+    written = [request(1), request(2, model="other"), request(3, node="n2"), request(4)]
+    await database.run(queries.write, Batch(requests=written))
+
+    async def found(limit: int, model: str = "", node: str = "") -> list[str]:
+        return [r.id for r in await database.run(queries.latest_requests, limit, model, node)]
+
+    assert await database.run(queries.latest_requests, 1) == [request(4)]
+    assert await found(10) == ["r4", "r3", "r2", "r1"]
+    assert await found(2) == ["r4", "r3"]
+    assert await found(10, model="other") == ["r2"]
+    assert await found(10, node="n2") == await found(10, node="n2's machine") == ["r3"]
+    assert await found(10, model="other", node="n2") == []
+
+
+async def test_events_are_shown_newest_first(database: Database) -> None:
+    """Requirement F4."""
+    events = [Event(float(i), "node.online", "n1", "box", f"{i} models") for i in range(3)]
+    await database.run(queries.write, Batch(events=events))
+    assert await database.run(queries.latest_events, 2) == [events[2], events[1]]
+
+
+TEXT = st.text(st.characters(codec="utf-8"))
+
+
+@settings(deadline=None, max_examples=40)
+@given(client=TEXT, model=TEXT, error=TEXT, seconds=st.floats(0, 1e9), tokens=st.integers(0, 2**62))
+def test_whatever_a_client_sends_can_be_kept(client: str, model: str, error: str, seconds: float, tokens: int) -> None:
+    """Quotes, NULs and every script: what comes back is what was written."""
+    strange = msgspec.structs.replace(
+        request(1), client=client, model=model, error=error, seconds=seconds, prompt_tokens=tokens
+    )
+    engine = create_engine("sqlite://")
+    with engine.begin() as connection:
+        schema.metadata.create_all(connection)
+        queries.write(connection, Batch(requests=[strange]))
+        assert queries.latest_requests(connection, 1) == [strange]
+    engine.dispose()

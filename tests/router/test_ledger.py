@@ -1,0 +1,153 @@
+"""What is to be remembered is, and the database's troubles stay the ledger's own (requirements F4 and I2)."""
+
+import asyncio
+import time
+
+import pytest
+from sqlalchemy import Connection, text
+from structlog.testing import capture_logs
+
+from llm_router.contract import Address
+from llm_router.core.health import State
+from llm_router.core.registry import Change, Registry
+from llm_router.core.registry import Node as RegistryNode
+from llm_router.core.usage import RequestRecord
+from llm_router.router import ledger as ledgers
+from llm_router.router.credentials import Credentials
+from llm_router.router.ledger import PENDING_LIMIT, Ledger
+from llm_router.router.rows import snapshot
+from llm_router.router.store import queries
+from llm_router.router.store.database import Database
+from llm_router.router.store.queries import StoredNode
+
+
+def request(number: int, tokens: int = 0) -> RequestRecord:
+    return RequestRecord(
+        id=f"r{number}",
+        at=1.0,
+        client="c",
+        operation="openai.chat",
+        model="m",
+        node_id="n",
+        node="n",
+        status=200,
+        outcome="done",
+        streamed=False,
+        attempts=1,
+        first_byte=0.1,
+        seconds=0.2,
+        prompt_tokens=tokens,
+        completion_tokens=0,
+        error="",
+    )
+
+
+def no_node(_node_id: str) -> StoredNode | None:
+    return None
+
+
+async def ids(database: Database) -> list[str]:
+    return [r.id for r in await database.run(queries.latest_requests, 20_000)][::-1]
+
+
+async def test_what_is_taken_is_written_in_order(database: Database) -> None:
+    """And a clean stop loses nothing."""
+    ledger = Ledger(database, no_node)
+    ledger.start()
+    for number in range(3):
+        ledger.request(request(number))
+    await ledger.stop()
+    assert await ids(database) == ["r0", "r1", "r2"]
+
+
+async def test_a_full_batch_does_not_wait(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many requests are written before the second is over."""
+    monkeypatch.setattr(ledgers, "FLUSH_EVERY", 3600.0)
+    ledger = Ledger(database, no_node)
+    ledger.start()
+    for number in range(ledgers.BATCH + 1):
+        ledger.request(request(number))
+    while not await ids(database):  # each round waits for the database
+        pass
+    await ledger.stop()
+    assert len(await ids(database)) == ledgers.BATCH + 1
+
+
+async def test_an_event_is_kept_with_its_time_and_its_node(database: Database) -> None:
+    """Requirement F4; and the node's row is as the node is when it is written."""
+    registry = Registry()
+    ledger = Ledger(database, lambda node_id: snapshot(registry, Credentials(), node_id))
+    box = RegistryNode("n", "box", "agent", Address("h", 1), dialects=frozenset())
+    for change in registry.add(box, time.monotonic()):
+        ledger.change(change)
+    registry.list_models("n", ("m",), time.monotonic())
+    await ledger.flush()
+    (event,) = await database.run(queries.latest_events, 9)
+    assert (event.event, event.node_id, event.name) == ("node.added", "n", "box")
+    assert abs(event.at - time.time()) < 60
+    (row,) = await database.run(queries.load_nodes)
+    assert (row.state, row.models) == (State.ONLINE, ["m"])
+    assert abs(row.last_seen - time.time()) < 60
+    registry.remove("n")
+    ledger.change(Change("node.removed", "n", "box"))
+    await ledger.flush()
+    assert await database.run(queries.load_nodes) == []
+
+
+async def break_table(database: Database) -> None:
+    await database.run(lambda connection: sql(connection, "ALTER TABLE requests RENAME TO elsewhere"))
+
+
+async def mend_table(database: Database) -> None:
+    await database.run(lambda connection: sql(connection, "ALTER TABLE elsewhere RENAME TO requests"))
+
+
+def sql(connection: Connection, statement: str) -> None:
+    connection.execute(text(statement))
+
+
+async def test_what_cannot_be_written_now_is_written_later(database: Database) -> None:
+    """Nothing is lost, nothing twice, the order stays, and the log hears of it once."""
+    ledger = Ledger(database, no_node)
+    await break_table(database)
+    with capture_logs() as logged:
+        for number in range(3):
+            ledger.request(request(number))
+            ledger.change(Change("node.online", "n", "n", str(number)))
+            await ledger.flush()
+    assert [line["event"] for line in logged] == ["ledger.delayed"]
+    await mend_table(database)
+    ledger.request(request(3))
+    await ledger.flush()
+    assert await ids(database) == ["r0", "r1", "r2", "r3"]
+    assert [e.detail for e in await database.run(queries.latest_events, 9)] == ["2", "1", "0"]
+
+
+async def test_pending_entries_are_bounded(database: Database) -> None:
+    """Requirement I2: a router without its database for days counts what it cannot keep."""
+    ledger = Ledger(database, no_node)
+    for number in range(PENDING_LIMIT + 7):
+        ledger.request(request(number))
+    assert ledger.dropped == 7
+    await ledger.flush()
+    assert len(await ids(database)) == PENDING_LIMIT
+
+
+async def test_one_impossible_entry_does_not_block_the_rest(database: Database) -> None:
+    """A number that no database holds is dropped with its batch; the next batch is written."""
+    ledger = Ledger(database, no_node)
+    ledger.request(request(1, tokens=2**70))
+    with capture_logs() as logged:
+        await ledger.flush()
+    assert [(line["event"], line["dropped"]) for line in logged] == [("ledger.batch_lost", 1)]
+    ledger.request(request(2))
+    await ledger.flush()
+    assert await ids(database) == ["r2"]
+
+
+async def test_two_flushes_at_once_write_once(database: Database) -> None:
+    """The API flushes so that its answer is complete, while the ledger does so by itself."""
+    ledger = Ledger(database, no_node)
+    ledger.request(request(1))
+    await asyncio.gather(ledger.flush(), ledger.flush())
+    assert await ids(database) == ["r1"]

@@ -1,0 +1,277 @@
+"""Real processes, started and ended by the tests: the commands as people type them, in a directory of their own.
+
+Every process gets a pipe as its standard input and ends when it closes, so that none is left behind, whatever happens.
+"""
+
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+import msgspec
+from tests.doubles.fake_runtime import Counters
+
+from llm_router.contract import NodeView
+
+T = TypeVar("T")
+
+HELLO = "hello-world"  # the built-in model
+FAKE = Path(__file__).parents[1] / "doubles" / "fake_runtime.py"
+COMMAND = [sys.executable, "-m", "llm_router"]
+START = 60.0  # seconds; what a start takes on a busy machine, and no test waits for it in vain
+LOOK = 0.05  # seconds between looks
+QUIET = ["--log-format", "json"]
+
+
+def eventually(check: Callable[[], T], seconds: float = 20.0) -> T:
+    """Ask again and again; return the first answer that is true. The last one is part of the failure."""
+    deadline = time.monotonic() + seconds
+    while True:
+        answer = check()
+        if answer:
+            return answer
+        assert time.monotonic() < deadline, f"not within {seconds} s; last seen: {answer!r}"
+        time.sleep(LOOK)
+
+
+class Answer(msgspec.Struct):
+    """A whole response. Header names in lower case."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    def json(self) -> Any:  # noqa: ANN401 - whatever JSON holds
+        return msgspec.json.decode(self.body)
+
+    def records(self) -> list[Any]:
+        """The records of an NDJSON stream, or the data of an SSE stream that is JSON."""
+        lines = (line.removeprefix(b"data: ") for line in self.body.splitlines())
+        return [msgspec.json.decode(line) for line in lines if line.startswith(b"{")]
+
+
+def call(url: str, method: str, path: str, body: object = None, headers: dict[str, str] | None = None) -> Answer:
+    """One request on a connection of its own; bytes are sent as they are, anything else as JSON."""
+    sent = body if isinstance(body, bytes) else None if body is None else msgspec.json.encode(body)
+    host, port = url.removeprefix("http://").split(":")
+    with closing(HTTPConnection(host, int(port), timeout=START)) as connection:
+        connection.request(method, path, sent, headers or {})
+        response = connection.getresponse()
+        return Answer(response.status, {k.lower(): v for k, v in response.getheaders()}, response.read())
+
+
+def chat(url: str, model: str, **fields: object) -> Answer:
+    """A short conversation of the Ollama kind."""
+    body = {"model": model, "messages": [{"role": "user", "content": "hi"}]}
+    return call(url, "POST", "/api/chat", body | fields)
+
+
+class Process:
+    """One program. `url` is what it says on its first line of output."""
+
+    def __init__(self, name: str, command: list[str], directory: Path) -> None:
+        self.name = name
+        self.command = command
+        self.log = directory / f"{name}.log"
+        self.url = ""
+
+    def start(self) -> Self:
+        """Start it and wait until it listens."""
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log)
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline().decode()
+        assert line, f"{self.name} did not start:\n{self.text()}"
+        self.url = self.address(line)
+        return self
+
+    def address(self, line: str) -> str:
+        return line.rsplit(maxsplit=1)[-1]
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def kill(self) -> None:
+        """As `kill -9`: it cannot say goodbye."""
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> int:
+        """As an operator would; return the exit status."""
+        return self._end(signal.SIGTERM)
+
+    def _end(self, number: signal.Signals) -> int:
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        try:
+            status = self.process.wait(START)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            status = self.process.wait()
+        for pipe in (self.process.stdin, self.process.stdout):
+            if pipe is not None:
+                pipe.close()
+        return status
+
+    def text(self) -> str:
+        """What it logged, and printed on standard error."""
+        return self.log.read_text(errors="replace")
+
+
+class Router(Process):
+    """`llm-router serve`."""
+
+    def nodes(self) -> dict[str, NodeView]:
+        """The nodes by name."""
+        views = msgspec.json.decode(call(self.url, "GET", "/v0/nodes").body, type=list[NodeView])
+        return {view.name: view for view in views}
+
+    def node(self, name: str) -> NodeView:
+        return self.nodes()[name]
+
+    def is_online(self, *names: str, model: str = "") -> bool:
+        nodes = self.nodes()
+        return all(n in nodes and nodes[n].state == "online" and (model or HELLO) in nodes[n].models for n in names)
+
+    def database(self) -> Path:
+        return next(Path(self.command[self.command.index("--home") + 1]).rglob("*.db"))
+
+
+class Fake(Process):
+    """`tests/doubles/fake_runtime.py`."""
+
+    def address(self, line: str) -> str:
+        return f"http://127.0.0.1:{msgspec.json.decode(line)['port']}"
+
+    def seen(self) -> Counters:
+        return msgspec.json.decode(call(self.url, "GET", "/_control").body, type=Counters)
+
+    def set(self, **faults: object) -> None:
+        assert call(self.url, "POST", "/_control", faults).status == 200
+
+
+class House:
+    """A router and its nodes, in one directory. `close` ends what is left of them."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.processes: list[Process] = []
+
+    def router(self, *options: str) -> Router:
+        """Start a router on a port of its own, which it keeps when it is started again."""
+        command = [*COMMAND, "serve", "--home", str(self.directory / "router"), "--port", "0", "--with-parent", *QUIET]
+        router = Router("router", [*command, *options], self.directory)
+        self.processes.append(router.start())
+        router.command[router.command.index("--port") + 1] = router.url.rsplit(":", 1)[1]
+        return router
+
+    def node(self, router: Process, name: str, *options: str) -> Process:
+        """Start a node; it has one compute thread, and few tokens to remember."""
+        where = ["--home", str(self.directory / name), "--router", router.url, "--port", "0", "--with-parent"]
+        small = ["--name", name, "--threads", "1", "--context", "512"]
+        node = Process(name, [*COMMAND, "node", *where, *small, *QUIET, *options], self.directory)
+        self.processes.append(node.start())
+        return node
+
+    def fake(self, name: str = "fake", /, **options: object) -> Fake:
+        """Start a fake runtime; it keeps its port when it is started again."""
+        chosen = [text for key, value in options.items() for text in (f"--{key.replace('_', '-')}", str(value))]
+        fake = Fake(name, [sys.executable, str(FAKE), *chosen], self.directory)
+        self.processes.append(fake.start())
+        fake.command += ["--port", fake.url.rsplit(":", 1)[1]]
+        return fake
+
+    def logs(self) -> str:
+        return "\n".join(f"=== {p.name}\n{p.text()}" for p in self.processes)
+
+    def close(self) -> None:
+        for process in reversed(self.processes):
+            process.stop()
+
+
+@contextmanager
+def house_in(directory: Path) -> Iterator[House]:
+    """A house that is empty again at the end; nothing in it may have logged a traceback."""
+    house = House(directory)
+    try:
+        yield house
+    finally:
+        house.close()
+    assert "Traceback (most recent call last)" not in house.logs(), house.logs()
+
+
+def run(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    """Run a command of ours to its end."""
+    command = [*COMMAND, *arguments]
+    return subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=START, check=False)
+
+
+# -- load
+
+
+class Result(msgspec.Struct):
+    """How one request of a load ended. `closing`: the last record of a stream."""
+
+    path: str
+    streamed: bool
+    status: int
+    whole: bool
+    closing: str
+    began: float
+
+
+KINDS = [("/api/chat", True), ("/v1/chat/completions", False), ("/v1/chat/completions", True), ("/api/chat", False)]
+
+
+class Load:
+    """A steady stream of requests, half of them streams, of two APIs: `rate` per second until the block ends."""
+
+    def __init__(self, url: str, model: str, rate: float = 20.0) -> None:
+        self._url = url
+        self._model = model
+        self._rate = rate
+        self._over = threading.Event()
+        self._sent: list[Future[Result]] = []
+
+    def __enter__(self) -> Self:
+        self._pool = ThreadPoolExecutor(max_workers=200)
+        self._sender = threading.Thread(target=self._send)
+        self._sender.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._sender.join()
+        self._pool.shutdown(wait=True)
+
+    def _send(self) -> None:
+        while not self._over.wait(1 / self._rate):
+            path, streamed = KINDS[len(self._sent) % len(KINDS)]
+            self._sent.append(self._pool.submit(self._request, path, streamed))
+
+    def _request(self, path: str, streamed: bool) -> Result:  # noqa: FBT001 - one of KINDS
+        began = time.monotonic()
+        body = {"model": self._model, "messages": [{"role": "user", "content": "hi"}], "stream": streamed}
+        try:
+            answer = call(self._url, "POST", path, body)
+        except (OSError, HTTPException) as error:
+            return Result(path, streamed, 0, whole=False, closing=repr(error), began=began)
+        text = answer.body.decode(errors="replace").strip()
+        end = text.splitlines()[-1] if text else ""
+        whole = "[DONE]" in end if path.startswith("/v1") and streamed else '"done":true' in end or not streamed
+        return Result(path, streamed, answer.status, whole=whole, closing=end, began=began)
+
+    def count(self) -> int:
+        """How many requests have been answered so far."""
+        return sum(f.done() for f in self._sent)
+
+    def results(self) -> list[Result]:
+        """How all of them ended; call it after the block."""
+        return [f.result() for f in self._sent]
