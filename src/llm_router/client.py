@@ -4,10 +4,10 @@ It uses http.client, not aiohttp: a command line that answers at once must not s
 """
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from urllib.parse import quote, urlsplit
 
 import msgspec
@@ -23,7 +23,8 @@ T = TypeVar("T")
 TIMEOUT = 30.0  # seconds; attaching a server waits for its list of models
 ACCENT = "cyan"
 USABLE = ("online", "suspect")
-WIDE = 240  # columns when the output is not a terminal: nothing is cut off for a program
+NUMBERS = ("models", "in flight", "done", "failed", "cpu", "memory")
+WIDE = 10_000  # columns when the output is not a terminal: nothing is cut off for a program
 
 
 class CommandError(RouterError):
@@ -135,7 +136,7 @@ def list_nodes(router: Router, *, as_json: bool) -> None:
     if as_json:
         _print_json(nodes)
     elif nodes:
-        _print_nodes(nodes)
+        _print_nodes(nodes, who)
     else:
         _say(f"No nodes yet. Start one on any machine: llm-router node --router {router.url}")
 
@@ -192,7 +193,7 @@ def status(router: Router, *, as_json: bool) -> None:
     _say(f"Router at {router.url}: {', '.join(counts)}")
     if nodes:
         _say("")
-        _print_nodes(nodes)
+        _print_nodes(nodes, how)
 
 
 def _count(things: list[Any], noun: str) -> str:
@@ -283,16 +284,28 @@ def _print_json(value: object) -> None:
     _say(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
 
 
-def _print_nodes(nodes: list[NodeView]) -> None:
-    columns = ["", "name", "state", "models", "in flight", "done", "runtime", "address", "id"]
-    _print_table(columns, (_node_row(n) for n in sorted(nodes, key=lambda n: (n.state not in USABLE, n.name))))
+def _print_nodes(nodes: list[NodeView], show: Callable[[NodeView], dict[str, str]]) -> None:
+    """Print what `show` says of each, those that can be used first."""
+    rows = [show(n) for n in sorted(nodes, key=lambda n: (n.state not in USABLE, n.name))]
+    _print_table(list(rows[0]), (list(row.values()) for row in rows))
 
 
-def _node_row(node: NodeView) -> list[str]:
-    runtimes = ", ".join(f"{r.kind} {r.version}".strip() for r in node.runtimes) or node.kind
-    dot = "●" if node.state in USABLE else "○"
-    flying = f"{node.in_flight}/{node.slots}"
-    return [dot, node.name, node.state, str(len(node.models)), flying, str(node.done), runtimes, node.url, node.id]
+def who(node: NodeView) -> dict[str, str]:
+    """Return what `nodes list` shows of a node: who it is."""
+    runtimes = ", ".join(r.kind for r in node.runtimes) or node.kind
+    state = {"": _dot(node), "name": node.name, "state": node.state}
+    return state | {"runtime": runtimes, "address": node.url, "id": node.id}
+
+
+def how(node: NodeView) -> dict[str, str]:
+    """Return what `status` shows of a node: how it does."""
+    state = {"": _dot(node), "name": node.name, "state": node.state, "models": str(len(node.models))}
+    load = {"in flight": f"{node.in_flight} of {node.slots}", "done": str(node.done), "failed": str(node.failed)}
+    return state | load | {"cpu": f"{node.cpu:.0f} %", "memory": f"{node.memory:.0f} %"}
+
+
+def _dot(node: NodeView) -> str:
+    return "●" if node.state in USABLE else "○"
 
 
 def _print_table(columns: list[str], rows: Iterable[list[str]]) -> None:
@@ -301,8 +314,8 @@ def _print_table(columns: list[str], rows: Iterable[list[str]]) -> None:
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     for name in columns:
-        counts = name in ("models", "in flight", "done")
-        table.add_column(name, style=ACCENT if name in ("", "model") else "", justify="right" if counts else "left")
+        side: Literal["left", "right"] = "right" if name in NUMBERS else "left"
+        table.add_column(name, style=ACCENT if name in ("", "model") else "", justify=side, overflow="fold")
     for row in rows:
         style = "dim" if row[0] == "○" else ""
         table.add_row(*(Text(cell, style=style) for cell in row))

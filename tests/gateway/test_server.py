@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from tests.gateway.conftest import House
+from tests.gateway.test_exchange import answers, whole
 
 
 @pytest.fixture
@@ -83,3 +84,26 @@ async def test_a_clients_own_request_id_must_be_harmless(house: House) -> None:
     client = await house.client()
     await client.send(b"GET / HTTP/1.1\r\nHost: a\r\nX-Request-Id: " + b"x" * 200 + b"\r\n\r\n")
     assert len((await client.answer())[1]["x-request-id"]) < 40
+
+
+async def test_a_client_that_pipelines_and_does_not_read_fills_no_memory(house: House) -> None:
+    """Its next request waits until it has taken the answers before."""
+    big = b'{"x":"' + b"x" * 200_000 + b'"}'
+    upstream = await house.node("one", answers(whole(big)))
+    client = await house.client()
+    request = b"POST /v1/chat/completions HTTP/1.1\r\nHost: a\r\nContent-Length: 13\r\n\r\n" + b'{"model":"m"}'
+    client.reader._transport.pause_reading()  # type: ignore[attr-defined]  # noqa: SLF001 - a client that does not read
+    await client.send(request * 500)
+    assert await answered(house) < 400  # as many as fit into the sockets' buffers, and no more
+    assert upstream.connections == 1
+
+
+async def answered(house: House) -> int:
+    """How many requests are answered until nothing moves for a second."""
+    count = 0
+    while True:
+        try:
+            await asyncio.wait_for(house.records.get(), 1)
+        except TimeoutError:
+            return count
+        count += 1

@@ -20,7 +20,7 @@ class Journal:
         self.entries: list[EventDict] = []
         self._news = asyncio.Event()
         kind = structlog.make_filtering_bound_logger(0)
-        self.log = cast(FilteringBoundLogger, structlog.wrap_logger(None, [self._take], kind))
+        self.log = cast("FilteringBoundLogger", structlog.wrap_logger(None, [self._take], kind))
 
     def find(self, event: str) -> list[EventDict]:
         """The entries of this kind."""

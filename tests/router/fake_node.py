@@ -36,7 +36,7 @@ class FakeNode:
         app.router.add_get("/v1/models", self._openai)
         app.router.add_get("/api/tags", self._tags)
         app.router.add_get("/api/ps", self._loaded)
-        self._runner = web.AppRunner(app, shutdown_timeout=0)
+        self._runner = web.AppRunner(app, shutdown_timeout=0.05)  # to aiohttp, 0 is forever
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", self.port, reuse_address=True)
         await site.start()

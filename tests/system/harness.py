@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from http.client import HTTPConnection, HTTPException
+from http.client import HTTPConnection, HTTPException, IncompleteRead
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -42,11 +42,12 @@ def eventually(check: Callable[[], T], seconds: float = 20.0) -> T:
 
 
 class Answer(msgspec.Struct):
-    """A whole response. Header names in lower case."""
+    """A response. Header names in lower case; `whole`: its end has come, it was not cut off."""
 
     status: int
     headers: dict[str, str]
     body: bytes
+    whole: bool = True
 
     def json(self) -> Any:  # noqa: ANN401 - whatever JSON holds
         return msgspec.json.decode(self.body)
@@ -64,7 +65,11 @@ def call(url: str, method: str, path: str, body: object = None, headers: dict[st
     with closing(HTTPConnection(host, int(port), timeout=START)) as connection:
         connection.request(method, path, sent, headers or {})
         response = connection.getresponse()
-        return Answer(response.status, {k.lower(): v for k, v in response.getheaders()}, response.read())
+        headers = {k.lower(): v for k, v in response.getheaders()}
+        try:
+            return Answer(response.status, headers, response.read())
+        except IncompleteRead as cut:
+            return Answer(response.status, headers, cut.partial, whole=False)
 
 
 def chat(url: str, model: str, **fields: object) -> Answer:
@@ -265,7 +270,8 @@ class Load:
             return Result(path, streamed, 0, whole=False, closing=repr(error), began=began)
         text = answer.body.decode(errors="replace").strip()
         end = text.splitlines()[-1] if text else ""
-        whole = "[DONE]" in end if path.startswith("/v1") and streamed else '"done":true' in end or not streamed
+        last = "[DONE]" if path.startswith("/v1") else '"done":true'
+        whole = answer.whole and (last in end or not streamed)
         return Result(path, streamed, answer.status, whole=whole, closing=end, began=began)
 
     def count(self) -> int:

@@ -73,8 +73,8 @@ def test_completions_whole(fleet: Fleet) -> None:
 def test_ollama_client(fleet: Fleet, stream: bool) -> None:  # noqa: FBT001 - a parameter of the test
     """The `ollama` package chats and generates, streamed and whole."""
     with ollama.Client(fleet.url) as client:
-        talk = client.chat(HELLO, ASKED, stream=stream)  # type: ignore[call-overload]
-        made = client.generate(HELLO, "hi", stream=stream)  # type: ignore[call-overload]
+        talk = client.chat(HELLO, ASKED, stream=stream)
+        made = client.generate(HELLO, "hi", stream=stream)
         spoken = "".join(r.message.content or "" for r in (talk if stream else [talk]))
         written = "".join(r.response for r in (made if stream else [made]))
 

@@ -3,15 +3,18 @@
 import os
 import sqlite3
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 import psutil
 import pytest
-from tests.system.harness import HELLO, Fake, House, Load, Process, Router, chat, eventually
+from tests.system.harness import HELLO, Fake, House, Load, Process, Router, call, chat, eventually, house_in
 
+TALK = [{"role": "user", "content": "hi"}]
 RATE = 20.0  # requests per second
 
 
@@ -116,37 +119,66 @@ def test_node_waits_for_its_router(house: House) -> None:
     eventually(lambda: router.is_online("node", model="fake"), 20)
 
 
-def test_client_leaves(house: House) -> None:
-    """A client that goes away is no longer worked for: the runtime sees its request cancelled (B6)."""
-    router, _, fake = with_fake(house, tokens=10_000, delay=0.02)
-    for path in ("/api/chat", "/v1/chat/completions"):
-        began = fake.seen().cancelled
-        leave_after_the_first_line(router, path, stream=True)
-        eventually(lambda began=began: fake.seen().cancelled == began + 1, 5)  # type: ignore[misc]
+class Three(NamedTuple):
+    router: Router
+    endless: Fake
+    silent: Fake
+    broken: Fake
+
+
+@pytest.fixture(scope="module")
+def three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Three]:
+    """A node in front of three runtimes: one never comes to an end, one never begins, one breaks off."""
+    with house_in(tmp_path_factory.mktemp("three")) as house:
+        router = house.router()
+        fakes = (
+            house.fake("endless", kind="openai", models="endless", tokens=100_000, delay=0.02),
+            house.fake("silent", kind="openai", models="silent", first_delay=1000),
+            house.fake("broken", kind="openai", models="broken"),
+        )
+        fakes[2].set(cut_after=5)
+        house.node(router, "node", *(text for f in fakes for text in ("--runtime", f"openai={f.url}")))
+        eventually(lambda: router.is_online("node", model="broken"), 60)
+        yield Three(router, *fakes)
+
+
+@pytest.mark.parametrize("path", ["/api/chat", "/v1/chat/completions"])
+def test_client_leaves(three: Three, path: str) -> None:
+    """A client that goes away is no longer worked for: the runtime sees its request cancelled (B6).
+
+    It is in flight on its node until then, and not a moment longer (B7).
+    """
+    router, fake = three.router, three.endless
+    cancelled = fake.seen().cancelled
+    with talking(router, path, {"model": "endless", "messages": TALK, "stream": True}) as connection:
+        response = connection.getresponse()
+        for _ in range(3):
+            assert response.readline()
+            assert router.node("node").in_flight == 1
+        response.close()
+    eventually(lambda: fake.seen().cancelled == cancelled + 1, 5)
     eventually(lambda: fake.seen().in_flight == 0 and router.node("node").in_flight == 0, 5)
 
 
-def test_client_leaves_before_the_first_byte(house: House) -> None:
+def test_client_leaves_before_the_first_byte(three: Three) -> None:
     """Likewise while nothing has been answered yet, and it is held against nobody (B6)."""
-    router, _, fake = with_fake(house, first_delay=1000)
-    host, port = router.url.removeprefix("http://").split(":")
-    with closing(HTTPConnection(host, int(port))) as connection:
-        connection.request("POST", "/v1/chat/completions", msgspec.json.encode({"model": "fake", "messages": []}))
+    router, fake = three.router, three.silent
+    with talking(router, "/v1/chat/completions", {"model": "silent", "messages": []}):
         eventually(lambda: fake.seen().in_flight == 1)
     eventually(lambda: fake.seen().cancelled == 1, 5)
     assert router.node("node").state == "online"
 
 
-def test_stream_breaks(house: House) -> None:
-    """A stream that breaks on its way ends with an error of its protocol, never silently (B5)."""
-    router, _, fake = with_fake(house)
-    fake.set(cut_after=5)
-    body = {"model": "fake", "max_tokens": 50, "messages": [{"role": "user", "content": "hi"}], "stream": True}
+def test_stream_breaks(three: Three) -> None:
+    """A stream that breaks on its way ends with an error of its protocol, and not as if it were whole (B5)."""
+    router = three.router
+    body = {"model": "broken", "messages": TALK, "stream": True}
 
-    assert "error" in chat(router.url, "fake").records()[-1]
-    for path in ("/v1/chat/completions", "/v1/messages"):
-        answer = posted(router, path, body)
-        assert b'"error"' in answer.splitlines()[-2] or b'"error"' in answer.splitlines()[-1]
+    for path, error in (("/api/chat", str), ("/v1/chat/completions", dict), ("/v1/responses", dict)):
+        answer = call(router.url, "POST", path, body)
+        assert answer.status == 200
+        assert answer.whole is False
+        assert isinstance(answer.records()[-1]["error"], error)
 
 
 def test_failing_node_is_replaced(house: House) -> None:
@@ -188,21 +220,13 @@ def with_fake(house: House, **options: object) -> tuple[Router, Process, Fake]:
     return router, node, fake
 
 
-def leave_after_the_first_line(router: Router, path: str, *, stream: bool) -> None:
-    host, port = router.url.removeprefix("http://").split(":")
-    with closing(HTTPConnection(host, int(port), timeout=20)) as connection:
-        body = {"model": "fake", "messages": [{"role": "user", "content": "hi"}], "stream": stream}
-        connection.request("POST", path, msgspec.json.encode(body))
-        response = connection.getresponse()
-        assert response.readline()
-        response.close()
-
-
-def posted(router: Router, path: str, body: object) -> bytes:
+@contextmanager
+def talking(router: Router, path: str, body: object) -> Iterator[HTTPConnection]:
+    """A connection on which a request has been sent; closed at the end, whatever has come by then."""
     host, port = router.url.removeprefix("http://").split(":")
     with closing(HTTPConnection(host, int(port), timeout=20)) as connection:
         connection.request("POST", path, msgspec.json.encode(body))
-        return connection.getresponse().read().strip()
+        yield connection
 
 
 def rows(database: Path, query: str) -> list[tuple[object, ...]]:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 from tests.system.conftest import Fleet
-from tests.system.harness import HELLO, House, Router, call, chat, house_in
+from tests.system.harness import HELLO, House, Router, call, chat, eventually, house_in
 
 API = {"ollama": "/api/chat", "openai": "/v1/chat/completions", "anthropic": "/v1/messages"}
 TALK = [{"role": "user", "content": "hi"}]
@@ -113,6 +113,7 @@ def test_all_offline(house: House) -> None:
     router = house.router()
     fake = house.fake()
     node = house.node(router, "gone", "--runtime", f"openai={fake.url}")
+    eventually(lambda: router.is_online("gone", model="fake"))
     node.stop()
 
     answer = chat(router.url, "fake")

@@ -45,6 +45,9 @@ class Up:
         alive = [c for c in found if c.status() != psutil.STATUS_ZOMBIE]
         return {"router" if "serve" in c.cmdline() else "node": c for c in alive}
 
+    def log(self, name: str) -> str:
+        return (self.home / "logs" / f"{name}.log").read_text()
+
     def end(self, number: signal.Signals = signal.SIGINT) -> int:
         self.process.send_signal(number)
         assert self.process.stdout is not None
@@ -131,6 +134,7 @@ def test_node_is_started_again(up: Up) -> None:
     first = up.children()["node"]
     os.kill(first.pid, signal.SIGKILL)
     eventually(lambda: "node" in up.children() and up.children()["node"].pid != first.pid, START)
+    eventually(lambda: up.log("router").count("node.registered") == 2, START)
     eventually(lambda: any(n["state"] == "online" for n in call(up.url, "GET", "/v0/nodes").json()), START)
 
 
@@ -141,10 +145,9 @@ def test_stops(up: Up) -> None:
     assert up.end(signal.SIGINT) == 130
     assert not any(c.is_running() for c in children.values())
     assert not any("Traceback" in line for line in up.lines)
-    logs = {name: (up.home / "logs" / f"{name}.log").read_text() for name in ("router", "node")}
-    assert "node.offline" in logs["router"]
-    assert "said goodbye" in logs["router"]
-    assert "Traceback" not in logs["router"] + logs["node"]
+    assert "node.offline" in up.log("router")
+    assert "said goodbye" in up.log("router")
+    assert "Traceback" not in up.log("router") + up.log("node")
 
 
 def test_router_dies(tmp_path: Path) -> None:

@@ -17,6 +17,18 @@ from llm_router.core.health import Signal, State, after
 
 DEFAULT_SLOTS = 4  # what a node is taken to run at once when it does not say (design.md §5)
 
+EVERY_DIALECT = frozenset({"ollama", "openai", "anthropic"})
+
+# What each kind of node is asked in; the gateway translates the rest. An agent's own gateway translates what its
+# runtimes do not speak. Ollama serves /v1/chat/completions and /v1/messages too, and so do the OpenAI-compatible
+# servers of today; one that does not says so itself, with 404.
+DIALECTS: dict[NodeKind, frozenset[str]] = {
+    "agent": EVERY_DIALECT,
+    "ollama": EVERY_DIALECT,
+    "openai": frozenset({"openai", "anthropic"}),
+    "llamacpp": frozenset({"openai", "anthropic"}),
+}
+
 
 class Change(msgspec.Struct, frozen=True):
     """Something happened to a node: `event` is past tense and dotted, `detail` says why or what."""
@@ -253,19 +265,6 @@ class Registry:
         if node.state is State.ONLINE:
             return self.online
         return self.suspects if node.state is State.SUSPECT else None
-
-
-EVERY_DIALECT = frozenset({"ollama", "openai", "anthropic"})
-
-# What each kind of node is asked in; the gateway translates the rest. An agent's own gateway translates what its
-# runtimes do not speak. Ollama serves /v1/chat/completions and /v1/messages too, and so do the OpenAI-compatible
-# servers of today; one that does not says so itself, with 404.
-DIALECTS: dict[NodeKind, frozenset[str]] = {
-    "agent": EVERY_DIALECT,
-    "ollama": EVERY_DIALECT,
-    "openai": frozenset({"openai", "anthropic"}),
-    "llamacpp": frozenset({"openai", "anthropic"}),
-}
 
 
 def _count_down(counts: dict[str, int], key: str) -> None:

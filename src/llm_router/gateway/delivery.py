@@ -13,8 +13,18 @@ from typing import Protocol
 from llm_router.wire.http1 import HOP_BY_HOP, LAST_CHUNK, Framing, Header, ResponseReader, response_head
 from llm_router.wire.stream import chunk
 
-# Ours to write in every response.
-DROP = HOP_BY_HOP | {b"content-length", b"x-request-id", b"x-llm-router-node"}
+# Ours to write in every response; and which web pages may read it is not an upstream's to say.
+DROP = HOP_BY_HOP | {
+    b"access-control-allow-credentials",
+    b"access-control-allow-headers",
+    b"access-control-allow-methods",
+    b"access-control-allow-origin",
+    b"access-control-expose-headers",
+    b"access-control-max-age",
+    b"content-length",
+    b"x-llm-router-node",
+    b"x-request-id",
+}
 
 
 class Delivery(Protocol):

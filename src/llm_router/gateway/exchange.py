@@ -15,11 +15,13 @@
 
 import asyncio
 from collections import deque
+from collections.abc import Coroutine
 from functools import lru_cache
 from time import time
 from typing import TYPE_CHECKING
 
 import msgspec
+import structlog
 
 from llm_router.contract import Address
 from llm_router.core.catalog import resolve
@@ -63,6 +65,8 @@ TAIL = (
 TAIL_BYTES = 8 * 1024  # of each such piece; a record with counts is below 2 kB
 # What a node answers when it is broken or busy: another one may do better.
 ANOTHER_MAY = frozenset({429, 500, 502, 503, 504})
+
+log = structlog.get_logger()
 
 _TO_CONTROL = REWRITTEN | {CLIENT, SECRET}
 _TO_NODE = REWRITTEN | CREDENTIALS | {CLIENT, SECRET}
@@ -129,7 +133,17 @@ class Exchange:
         if upstream is not None:
             self._send(upstream)
         else:
-            self._task = asyncio.get_running_loop().create_task(self._connect(address))
+            self._start(self._connect(address))
+
+    def _start(self, work: Coroutine[None, None, None]) -> None:
+        self._task = self._gateway.loop.create_task(work)
+        self._task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """A task of ours that fails in a way nobody foresaw must not leave its client waiting for ever."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("exchange.task_failed", exc_info=error)
+            self._failed(UpstreamFailed(f"an error inside the router: {error!r}"))
 
     async def _connect(self, address: Address) -> None:
         try:
@@ -186,7 +200,7 @@ class Exchange:
         upstream, self._upstream = self._upstream, None
         if upstream is not None and upstream.reused and not self._received:
             # It was closed while it lay idle; that says nothing about the node (RFC 9112 §9.3.1).
-            self._task = asyncio.get_running_loop().create_task(self._connect(upstream.address))
+            self._start(self._connect(upstream.address))
             return
         try:
             self._reader.eof()
@@ -306,6 +320,7 @@ class Inference(Exchange):
     def begin(self) -> None:
         """Steps 4 and 5, then 6."""
         gateway, operation = self._gateway, self._operation
+        gateway.inference_begun()
         try:
             if gateway.draining:
                 raise ShuttingDown("shutting down: ask again in a moment")
@@ -334,7 +349,7 @@ class Inference(Exchange):
                 self._deliver_ready(self._translation)
                 return
         if node.address is None:
-            self._task = asyncio.get_running_loop().create_task(self._wake(node))
+            self._start(self._wake(node))
         else:
             self._open(node.address)
 
@@ -478,6 +493,7 @@ class Inference(Exchange):
         if self._over:
             return
         self._give_back(failed=outcome in {"failed", "broken"})
+        self._gateway.inference_over()
         self._gateway.record(self._record(outcome, status))
         super()._close(outcome, status)
 
@@ -529,7 +545,8 @@ def _read(body: bytes, operation: Operation) -> tuple[str, bool]:
 
 @lru_cache(maxsize=4096)
 def _host(address: Address) -> bytes:
-    return f"{address.host}:{address.port}".encode("idna" if not address.host.isascii() else "ascii")
+    host = f"[{address.host}]" if ":" in address.host else address.host
+    return f"{host}:{address.port}".encode("ascii" if host.isascii() else "idna")
 
 
 @lru_cache(maxsize=4096)

@@ -7,7 +7,7 @@ from typing import Annotated
 import msgspec
 from litestar import MediaType, get, head
 from litestar.handlers import HTTPRouteHandler
-from litestar.params import Parameter
+from litestar.params import PathParameter
 
 from llm_router.contract import ModelEntry
 from llm_router.core.registry import Registry
@@ -40,7 +40,7 @@ def list_routes(registry: Registry, loaded: Callable[[], Iterable[str]] | None =
 
     # ids may have slashes
     @get("/v1/models/{model_id:path}", sync_to_thread=False, tags=["models"])
-    def model(model_id: Annotated[str, Parameter(description="The model's id.")]) -> ModelEntry:
+    def model(model_id: Annotated[str, PathParameter(description="The model's id.")]) -> ModelEntry:
         """One model."""
         name = str(model_id).removeprefix("/")
         if name not in registry.available():

@@ -38,13 +38,25 @@ log = structlog.get_logger()
 class Client(asyncio.Protocol):
     """One client's connection: requests come in, one exchange at a time is under way."""
 
-    __slots__ = ("_exchange", "_gateway", "_reader", "_refusal", "_since", "_stalled", "_transport", "host", "write")
+    __slots__ = (
+        "_exchange",
+        "_full",
+        "_gateway",
+        "_reader",
+        "_refusal",
+        "_since",
+        "_stalled",
+        "_transport",
+        "host",
+        "write",
+    )
 
     def __init__(self, gateway: "Gateway") -> None:
         self._gateway = gateway
         self._reader = RequestReader(max_body=gateway.config.max_body)
         self._exchange: Exchange | None = None
         self._refusal: ClientError | None = None  # what to answer when all that came before it is answered
+        self._full = False  # it reads slower than we write
         self._stalled = False  # not read from, because too much waits
         self._since = 0.0
         self._transport: asyncio.Transport
@@ -85,12 +97,16 @@ class Client(asyncio.Protocol):
             self._exchange.cancel()
 
     def pause_writing(self) -> None:
+        self._full = True
         if self._exchange is not None:
             self._exchange.pause()
 
     def resume_writing(self) -> None:
+        self._full = False
         if self._exchange is not None:
             self._exchange.resume()
+        else:
+            self._next()
 
     # -- called by the exchange
 
@@ -102,7 +118,6 @@ class Client(asyncio.Protocol):
     def exchange_over(self, *, keep: bool) -> None:
         """The answer is written. `keep`: the connection may carry another request."""
         self._exchange = None
-        self._gateway.exchange_over()
         if self._transport.is_closing():
             return
         if not keep:
@@ -143,7 +158,7 @@ class Client(asyncio.Protocol):
     # -- steps 1 and 2
 
     def _next(self) -> None:
-        if self._exchange is not None or self._transport.is_closing():
+        if self._exchange is not None or self._full or self._transport.is_closing():
             return
         if self._reader.ready:
             self._serve(self._reader.ready.popleft())
@@ -157,7 +172,6 @@ class Client(asyncio.Protocol):
             self._exchange = exchange = Exchange(gateway, self, request)
         else:
             self._exchange = exchange = Inference(gateway, self, request, operation)
-        gateway.exchange_begun()
         exchange.begin()
 
     def _refuse(self, error: ClientError) -> None:
@@ -208,7 +222,7 @@ class Gateway:
         self.draining = False
         self.loop = asyncio.get_running_loop()
         self.now = self.loop.time
-        self.in_flight = 0
+        self._under_way = 0
         self._empty = asyncio.Event()
         self._empty.set()
         self._server: asyncio.Server | None = None
@@ -239,13 +253,13 @@ class Gateway:
             client.close_if_idle()
 
     async def drain(self, seconds: float) -> None:
-        """Close, give requests under way `seconds` to finish, then cut what is left."""
+        """Close, give inference under way `seconds` to finish, then cut what is left."""
         self.close()
         try:
             async with asyncio.timeout(seconds):
                 await self._empty.wait()
         except TimeoutError:
-            log.warning("gateway.cut", in_flight=self.in_flight, after=seconds)
+            log.warning("gateway.cut", requests=self._under_way, after=seconds)
         if self._sweeper is not None:
             self._sweeper.cancel()
         for client in list(self.clients):
@@ -254,15 +268,15 @@ class Gateway:
 
     # -- called by clients and exchanges
 
-    def exchange_begun(self) -> None:
-        """One more is under way."""
-        self.in_flight += 1
+    def inference_begun(self) -> None:
+        """One more request that a drain waits for. It waits for no other: an event stream never ends by itself."""
+        self._under_way += 1
         self._empty.clear()
 
-    def exchange_over(self) -> None:
+    def inference_over(self) -> None:
         """One less."""
-        self.in_flight -= 1
-        if not self.in_flight:
+        self._under_way -= 1
+        if not self._under_way:
             self._empty.set()
 
     def request_id(self, request: Request) -> bytes:

@@ -66,7 +66,7 @@ class Agent:
         self.identity = Identity.load(config.home / "node" / "identity.json")
         self.registry = Registry()
         self.hardware = Hardware()
-        self.models_version = ModelsVersion(int(time.time()))
+        self.models_version = ModelsVersion(time.time_ns() // 1_000_000)
         self.runtimes = [self._runtime(spec) for spec in parse_specs(config.runtime)]
         self.gateway: Gateway
         self.link: Link | None = None

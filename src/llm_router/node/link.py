@@ -1,6 +1,6 @@
 """The agent's calls to its router: register, a heartbeat every 5 seconds, goodbye.
 
-register ── accepted ──▶ heartbeat every HEARTBEAT_EVERY ── 404 ──▶ register, at once
+register ── accepted ──▶ heartbeat at once and every HEARTBEAT_EVERY ── 404 ──▶ register, at once
    ▲                         │
    └── whatever fails is tried again after 1 s, doubling to 60 s, with jitter, forever (requirement A7)
 """
@@ -91,6 +91,7 @@ class Link:
                 self._registered = False
         if not self._registered:
             await self._register()
+            await self._beat()  # so that load and loaded models are known from the start
 
     async def _register(self) -> None:
         answer = await self._post(NODES, msgspec.json.encode(self._introduce()), ANSWER_WITHIN)

@@ -4,9 +4,7 @@ It starts from the inside out (database, fleet, control app, gateway) and ends t
 are given their time first, and the ledger's last batch is written when nobody can add to it any more.
 """
 
-import asyncio
 import errno
-import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
@@ -27,6 +25,7 @@ from llm_router.gateway.control import ControlServer
 from llm_router.gateway.control_app import control_app
 from llm_router.gateway.lists import list_routes
 from llm_router.gateway.server import Gateway
+from llm_router.gateway.signals import stop_requested
 from llm_router.router.api.events import event_routes
 from llm_router.router.api.health import health_routes
 from llm_router.router.api.nodes import node_routes
@@ -51,7 +50,7 @@ async def run(config: RouterConfig, *, ready: Callable[[int], None]) -> None:
         ConfigError: the port is taken, or the database cannot be used.
     """
     logs.configure(config.log_level, config.log_format)
-    stop = _stop_signal()
+    stop = stop_requested()
     async with serving(config) as port:
         ready(port)
         await stop.wait()
@@ -98,7 +97,7 @@ async def serving(config: RouterConfig) -> AsyncIterator[int]:
 
 def _routes(fleet: Fleet, database: Database, ledger: Ledger) -> list[HTTPRouteHandler]:
     return [
-        *node_routes(fleet),
+        *node_routes(fleet, ledger),
         *request_routes(database, ledger),
         *event_routes(database, ledger),
         *health_routes(fleet.registry),
@@ -129,18 +128,3 @@ def _why_not(error: OSError, config: RouterConfig) -> str:
     if error.errno == errno.EADDRINUSE:
         return f"port {config.port} of {config.host} is taken: stop what uses it, or choose another with --port"
     return f"cannot listen on port {config.port} of {config.host}: {error}; choose another with --port or --host"
-
-
-def _stop_signal() -> asyncio.Event:
-    """Set by the first SIGINT or SIGTERM; from then on they do what they do to any process."""
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-
-    def told(_number: int, _frame: object) -> None:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_DFL)
-        loop.call_soon_threadsafe(stop.set)
-
-    for number in (signal.SIGINT, signal.SIGTERM):  # signal.signal: loop.add_signal_handler is not there on Windows
-        signal.signal(number, told)
-    return stop

@@ -215,6 +215,6 @@ def view(node: Node) -> NodeView:
 def _usable(message: Registration, seen: str) -> Address:
     if not _NODE_ID.fullmatch(message.node_id):
         raise BadRequest("node_id: 1 to 128 letters, digits, dots, dashes and underscores are wanted")
-    if not message.port:
-        raise BadRequest("port: a node has to listen on one")
+    if not 0 < message.port < 65536:
+        raise BadRequest(f"port: a node listens on one from 1 to 65535, not on {message.port}")
     return node_address(message, seen)

@@ -55,9 +55,9 @@ class Prober:
         for node in list(self._registry):
             if node.kind == "agent":
                 self._publish(self._registry.signal(node.id, Signal.REGISTERED, time.monotonic(), "router started"))
-                self.look(node.id)
             else:
                 self.watch(node.id)
+            self.look(node.id)
 
     async def stop(self) -> None:
         """End every task."""
@@ -82,7 +82,7 @@ class Prober:
             self._looks[node_id] = self._spawn(self._look(node_id))
 
     def watch(self, node_id: str) -> None:
-        """Look at an attached server now, and from now on every `probe_every` seconds until it is removed."""
+        """Look at an attached server every `probe_every` seconds from now on, until it is removed."""
         if node_id not in self._watches:
             self._watches[node_id] = self._spawn(self._watch(node_id))
 
@@ -111,11 +111,11 @@ class Prober:
             self._publish(self._registry.tick(time.monotonic()))
 
     async def _watch(self, node_id: str) -> None:
-        while node_id in self._registry.nodes:
+        while True:
+            await asyncio.sleep(self._config.probe_every)  # noqa: TID251 - the pause between two checks
             if node_id not in self._looks:
                 self.look(node_id)
             await asyncio.wait([self._looks[node_id]])  # wait, not await: the look is not cancelled with us
-            await asyncio.sleep(self._config.probe_every)  # noqa: TID251 - the pause between two checks
 
     async def _look(self, node_id: str) -> None:
         try:

@@ -200,6 +200,8 @@ class RequestReader:
             self._body.append(data)
 
     def on_message_complete(self) -> None:
+        if self._spent is not None:  # it came in one piece with what is over the limit: `feed` refuses it
+            return
         request = self._request
         request.keep_alive = self._parser.should_keep_alive()
         request.body = self._body[0] if len(self._body) == 1 else b"".join(self._body)

@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import sys
+import time
 from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -158,19 +159,28 @@ async def test_killed_and_woken(house: House, journal: Journal) -> None:
     assert await house.ask() == SENTENCE
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot stop a process in its tracks")
+@pytest.mark.skipif(sys.platform != "linux", reason="reads from /proc whether every thread has stopped")
 async def test_hung_process_is_replaced(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that does not answer a look is ended, and the upstream trusted again (requirement E2 begins here)."""
     monkeypatch.setattr("llm_router.node.runtimes.llamacpp.CHECK_WITHIN", 0.2)
     monkeypatch.setattr("llm_router.node.runtimes.llamacpp_process.KILL_AFTER", 0.2)
     await house.runtime.start()
-    os.kill(house.process().pid, signal.SIGSTOP)
+    await asyncio.to_thread(stop_in_its_tracks, house.process().pid)
     house.registry.signal(ID, Signal.REQUEST_FAILED, 0.0)
     await house.runtime.check(ID)
     upstream = house.registry.nodes[ID]
     assert (upstream.state, upstream.address) == (State.ONLINE, None)
     await house.runtime.wake(ID)
     assert await house.ask() == SENTENCE
+
+
+def stop_in_its_tracks(pid: int) -> None:
+    """SIGSTOP, and wait until it has reached every thread: until then one of them may still answer."""
+    os.kill(pid, signal.SIGSTOP)
+    while any(
+        stat.read_text().rsplit(")", 1)[1].split()[0] != "T" for stat in Path(f"/proc/{pid}/task").glob("*/stat")
+    ):
+        time.sleep(0.01)
 
 
 async def test_healthy_process_is_cleared_of_suspicion(house: House) -> None:

@@ -24,6 +24,10 @@ async def attach(api: aiohttp.ClientSession, node: FakeNode) -> None:
         assert response.status == 201
 
 
+async def event_names(api: aiohttp.ClientSession) -> list[str]:
+    return [e["event"] for e in await fetch(api, "/v0/events")]
+
+
 async def ask(api: aiohttp.ClientSession, model: str) -> int:
     async with api.post("/v1/chat/completions", data=msgspec.json.encode({"model": model, "messages": []})) as response:
         await response.read()
@@ -38,6 +42,19 @@ async def test_requests_are_on_record_as_soon_as_they_are_answered(api: aiohttp.
     refused, passed = await fetch(api, "/v0/requests")
     assert (passed["model"], passed["node"], passed["operation"]) == ("m", "lab", "openai.chat")
     assert (refused["model"], refused["node"], refused["outcome"]) == ("unheard of", "", "refused")
+
+
+async def test_a_failed_request_has_the_node_looked_at(config: RouterConfig, node: FakeNode) -> None:
+    """Requirement E1: a killed server is out at the first request, long before its next regular check."""
+    patient = msgspec.structs.replace(config, probe_every=3600.0)
+    async with serving(patient) as port, aiohttp.ClientSession(f"http://127.0.0.1:{port}") as api:
+        await attach(api, node)
+        await node.stop()
+        assert await ask(api, "m") == 502
+        while (await fetch(api, "/health"))["online"] or "node.offline" not in await event_names(api):
+            pass
+        assert (await event_names(api))[:2] == ["node.offline", "node.suspect"]
+        assert await ask(api, "m") == 503
 
 
 async def test_requests_can_be_narrowed_down(api: aiohttp.ClientSession, node: FakeNode) -> None:
@@ -62,9 +79,8 @@ async def test_a_limit_has_limits(api: aiohttp.ClientSession, path: str, limit: 
 async def test_events_tell_what_happened(api: aiohttp.ClientSession, node: FakeNode) -> None:
     """Requirement F4: registrations and status changes, newest first."""
     await attach(api, node)
-    events = await fetch(api, "/v0/events")
-    assert [e["event"] for e in events] == ["node.online", "node.models_changed", "node.added"]
-    assert {e["name"] for e in events} == {"lab"}
+    assert await event_names(api) == ["node.online", "node.models_changed", "node.added"]
+    assert {e["name"] for e in await fetch(api, "/v0/events")} == {"lab"}
     assert [e["event"] for e in await fetch(api, "/v0/events", limit=1)] == ["node.online"]
 
 
@@ -75,7 +91,7 @@ async def test_history_survives_a_restart(config: RouterConfig, node: FakeNode) 
         await ask(api, "m")
     async with serving(config) as port, aiohttp.ClientSession(f"http://127.0.0.1:{port}") as api:
         assert [r["model"] for r in await fetch(api, "/v0/requests")] == ["m"]
-        assert "node.added" in [e["event"] for e in await fetch(api, "/v0/events")]
+        assert "node.added" in await event_names(api)
 
 
 async def test_health_counts_the_nodes(api: aiohttp.ClientSession, node: FakeNode) -> None:

@@ -15,16 +15,12 @@ from structlog.typing import FilteringBoundLogger
 
 from llm_router.contract import Address, RuntimeFacts
 from llm_router.core.health import Signal, State
-from llm_router.core.registry import DEFAULT_SLOTS, Change, Node, Registry
+from llm_router.core.registry import DEFAULT_SLOTS, DIALECTS, Change, Node, Registry
 from llm_router.errors import UpstreamFailed
 from llm_router.gateway.probe import Listing, pull_models
 
 LOOK_EVERY = 5.0  # seconds, as the router looks at servers attached to it (requirement F1's interval)
 LOOK_WITHIN = 5.0  # seconds (requirement A4)
-DIALECTS = {
-    "ollama": frozenset({"ollama", "openai", "anthropic"}),  # Ollama serves /v1/chat/completions and /v1/messages too
-    "openai": frozenset({"openai", "anthropic"}),
-}
 
 
 class Attached:

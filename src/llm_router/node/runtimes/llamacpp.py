@@ -18,7 +18,7 @@ from structlog.typing import FilteringBoundLogger
 from llm_router.config import NodeConfig
 from llm_router.contract import Address, RuntimeFacts
 from llm_router.core.health import Signal, State
-from llm_router.core.registry import Node, Registry
+from llm_router.core.registry import DIALECTS, Node, Registry
 from llm_router.errors import UpstreamFailed
 from llm_router.gateway.probe import pull_models
 from llm_router.node.models import builtin
@@ -26,7 +26,6 @@ from llm_router.node.models.store import Scan, Store, StoredModel
 from llm_router.node.runtimes.llamacpp_child import Settings
 from llm_router.node.runtimes.llamacpp_process import ModelProcess
 
-DIALECTS = frozenset({"openai", "anthropic"})  # what llama.cpp's server speaks
 CHECK_WITHIN = 5.0  # seconds for a process under suspicion to answer; its HTTP threads do so while models compute
 
 
@@ -113,7 +112,7 @@ class LlamaCpp:
             model.id,
             "llamacpp",
             None,
-            dialects=DIALECTS,
+            dialects=DIALECTS["llamacpp"],
             slots=self._config.parallel,
             local=True,
             state=State.ONLINE,

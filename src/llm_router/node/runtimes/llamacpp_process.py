@@ -55,13 +55,22 @@ class ModelProcess:
         self._ending = True
         try:
             self._terminate()
-            tasks = {task for task in (self._starting, self._watching) if task}
-            if tasks and (await asyncio.wait(tasks, timeout=KILL_AFTER))[1]:
-                if self._process:
+            try:
+                async with asyncio.timeout(KILL_AFTER):
+                    await self._gone()
+            except TimeoutError:
+                if self._process is not None:
                     self._process.kill()
-                await asyncio.wait(tasks)
+                await self._gone()
         finally:
             self._ending = False
+
+    async def _gone(self) -> None:
+        """Until no start is under way and what was started has ended."""
+        if self._starting is not None:
+            await asyncio.wait({self._starting})  # unlike awaiting a task, this can be cancelled without cancelling it
+        if self._watching is not None:
+            await asyncio.wait({self._watching})
 
     async def _start(self) -> Address:
         process = await self._spawn()

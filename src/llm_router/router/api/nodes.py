@@ -3,58 +3,62 @@
 from litestar import Request, Response, delete, get, post
 from litestar.datastructures import State
 from litestar.handlers import HTTPRouteHandler
+from litestar.params import FromPath, JSONBody
 
 from llm_router.contract import NODES, Attach, Heartbeat, NodeView, Registered, Registration
 from llm_router.router.fleet import Fleet, view
+from llm_router.router.ledger import Ledger
 
 Call = Request[None, None, State]
 
 
-def node_routes(fleet: Fleet) -> list[HTTPRouteHandler]:
+def node_routes(fleet: Fleet, ledger: Ledger) -> list[HTTPRouteHandler]:
     """The handlers; what they raise is `fleet`'s to say, and `control_app`'s to show."""
-    return [*_agent_routes(fleet), *_operator_routes(fleet)]
+    return [*_agent_routes(fleet), *_operator_routes(fleet, ledger)]
 
 
 def _agent_routes(fleet: Fleet) -> list[HTTPRouteHandler]:
     @post(NODES)
-    async def register(request: Call, data: Registration) -> Response[Registered]:
+    async def register(request: Call, data: JSONBody[Registration]) -> Response[Registered]:
         """An agent introduces itself: 201 for a new one, 200 for one that is known again."""
         answer, new = await fleet.register(data, _host(request), _bearer(request))
         return Response(answer, status_code=201 if new else 200)
 
     @post(NODES + "/{node_id:str}/heartbeat", status_code=200)
-    async def heartbeat(request: Call, node_id: str, data: Heartbeat) -> dict[str, str]:
+    async def heartbeat(request: Call, node_id: FromPath[str], data: JSONBody[Heartbeat]) -> dict[str, str]:
         """An agent reports; the answer tells it the state it is in. 404: it has to register first."""
         return {"state": fleet.heartbeat(node_id, data, _bearer(request)).state.value}
 
     @post(NODES + "/{node_id:str}/goodbye", status_code=204)
-    async def goodbye(request: Call, node_id: str) -> None:
+    async def goodbye(request: Call, node_id: FromPath[str]) -> None:
         """An agent is about to stop."""
         fleet.goodbye(node_id, _bearer(request))
 
     return [register, heartbeat, goodbye]
 
 
-def _operator_routes(fleet: Fleet) -> list[HTTPRouteHandler]:
+def _operator_routes(fleet: Fleet, ledger: Ledger) -> list[HTTPRouteHandler]:
     @get(NODES)
     async def list_nodes() -> list[NodeView]:
         """Every node, by name."""
         return sorted(map(view, fleet.registry), key=lambda node: (node.name, node.id))
 
     @get(NODES + "/{node_id:str}")
-    async def show_node(node_id: str) -> NodeView:
+    async def show_node(node_id: FromPath[str]) -> NodeView:
         """One node."""
         return view(fleet.node(node_id))
 
     @delete(NODES + "/{node_id:str}")
-    async def remove(node_id: str) -> None:
+    async def remove(node_id: FromPath[str]) -> None:
         """Forget a node."""
         fleet.remove(node_id)
+        await ledger.flush()  # what an operator was told is done is done, also for a router that is killed next
 
     @post(NODES + "/attach")
-    async def attach(data: Attach) -> Response[NodeView]:
+    async def attach(data: JSONBody[Attach]) -> Response[NodeView]:
         """Take in a server that has no agent: 201, or 200 if its URL is attached already."""
         node, new = await fleet.attach(data)
+        await ledger.flush()  # as above; nobody else would bring it back, as an agent does
         return Response(view(node), status_code=201 if new else 200)
 
     return [list_nodes, show_node, remove, attach]
