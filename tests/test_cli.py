@@ -98,7 +98,7 @@ def test_bad_environment(tmp_path: Path) -> None:
     """A bad value from the environment is named, too."""
     said = run("serve", env={"LLM_ROUTER_HOME": str(tmp_path), "LLM_ROUTER_PORT": "eighty"})
     assert said.exit_code == 2
-    assert "port" in said.stderr
+    assert "LLM_ROUTER_PORT is 'eighty'" in said.stderr
 
 
 def test_one_side_only() -> None:

@@ -47,14 +47,14 @@ def _text(value: object) -> str:
 @pytest.mark.parametrize(
     ("flags", "env", "name"),
     [
-        ({"port": 70_000}, {}, "port"),
-        ({}, {"LLM_ROUTER_PORT": "eighty"}, "port"),
-        ({}, {"LLM_ROUTER_POLICY": "best"}, "policy"),
-        ({"max_body": 0}, {}, "max_body"),
+        ({"port": 70_000}, {}, "--port is 70000: expected"),
+        ({}, {"LLM_ROUTER_PORT": "eighty"}, "LLM_ROUTER_PORT is 'eighty': expected"),
+        ({}, {"LLM_ROUTER_POLICY": "best"}, "LLM_ROUTER_POLICY is 'best'"),
+        ({"max_body": 0}, {}, "--max-body is 0"),
     ],
 )
 def test_bad_value(tmp_path: Path, flags: dict[str, object], env: dict[str, str], name: str) -> None:
-    """A value that cannot be used is an error that names the setting."""
+    """A value that cannot be used is an error that says where it was set."""
     with pytest.raises(ConfigError, match=name):
         RouterConfig.load(flags, {"LLM_ROUTER_HOME": str(tmp_path)} | env)
 

@@ -94,7 +94,13 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         try:
             return msgspec.convert(values, cls, strict=False, dec_hook=_to_path)
         except msgspec.ValidationError as error:
-            raise ConfigError(f"{error} (settings of {cls.file_name}, the environment and the command line)") from error
+            what, _, path = str(error).partition(" - at `$.")
+            name = path.rstrip("`").split("[")[0]
+            if not path:  # an unknown name, which only the file can hold
+                raise ConfigError(f"{home / cls.file_name}: {what}") from error
+            where = _source(cls, name, from_flags, from_env) or home / cls.file_name
+            reason = what.partition(", got ")[0].replace("Expected", "expected").replace("Invalid", "invalid")
+            raise ConfigError(f"{where} is {values[name]!r}: {reason}") from error
 
 
 class RouterConfig(Config, frozen=True, kw_only=True):
@@ -129,6 +135,13 @@ class NodeConfig(Config, frozen=True, kw_only=True):
     parallel: Annotated[int, Meta(ge=1, le=64), declared("Requests that one llama.cpp model answers at once.")] = 4
     context: Annotated[int, Meta(ge=256), declared("Tokens of context for each of them.")] = 4096
     threads: Annotated[int, Meta(ge=0), declared("Compute threads of a llama.cpp process; 0: half the processors.")] = 0
+
+
+def _source(cls: type[Config], name: str, flags: Mapping[str, object], env: Mapping[str, str]) -> str:
+    """Where a value came from, as its user wrote it: the option, the variable; "" is neither."""
+    if name in flags:
+        return "--" + name.replace("_", "-")
+    return next(s.env for s in cls.settings() if s.name == name) if name in env else ""
 
 
 def _documentation(annotation: Any) -> tuple[str, str]:  # noqa: ANN401 - annotations are of any type

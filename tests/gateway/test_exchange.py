@@ -326,6 +326,14 @@ class TestFailing:
         await client.head()
         assert b'\n{"error":' in (await client.rest()).split(b'{"mess', 1)[1]
 
+    async def test_an_error_that_the_node_has_told_is_not_told_twice(self, house: House) -> None:
+        """A node's own gateway ends a broken stream as we do; its record is enough."""
+        told = chunk(b'data: {"error":{"message":"gone"}}\n\n')
+        await house.node("one", breaks_after(SSE_HEAD, chunk(b"data: 1\n\n"), told))
+        client = await post(house, STREAM)
+        await client.head()
+        assert (await client.rest()).endswith(told)
+
     async def test_a_stream_cut_within_a_chunk_is_cut_for_the_client(self, house: House) -> None:
         """No record of ours can stand inside somebody else's chunk; the framing tells the client."""
         await house.node("one", breaks_after(SSE_HEAD, b"ff\r\ndata: 1"))

@@ -93,6 +93,7 @@ def test_goodbye(house: House) -> None:
     assert router.is_online("node") is False
 
 
+@pytest.mark.slow
 def test_router_killed(house: House) -> None:
     """A router is killed and started again: nodes and models are back within 10 s, no node was restarted (A8)."""
     router, node, fake = with_fake(house)
@@ -107,6 +108,7 @@ def test_router_killed(house: House) -> None:
     assert fake.seen().done == 1
 
 
+@pytest.mark.slow
 def test_node_waits_for_its_router(house: House) -> None:
     """A node that finds no router keeps trying, says what it waits for, and joins when there is one (A7)."""
     router, node, _ = with_fake(house)
@@ -116,7 +118,7 @@ def test_node_waits_for_its_router(house: House) -> None:
     node.start()
     eventually(lambda: router.url.removeprefix("http://") in node.text()[with_log:])
     router.start()
-    eventually(lambda: router.is_online("node", model="fake"), 20)
+    eventually(lambda: router.is_online("node", model="fake"), 30)
 
 
 class Three(NamedTuple):

@@ -468,8 +468,10 @@ class Inference(Exchange):
         The message is left unfinished, so that nobody takes it for a complete one.
         """
         delivery = self._delivery
-        if self._streams and delivery is not None and delivery.can_append():
-            delivery.append(self._operation.dialect.broken(error, mid_record=self._is_mid_record()))
+        dialect = self._operation.dialect
+        told = bool(self._tail) and dialect.error_mark in self._tail[-1]  # by the node's own gateway
+        if self._streams and not told and delivery is not None and delivery.can_append():
+            delivery.append(dialect.broken(error, mid_record=self._is_mid_record()))
         self._request.keep_alive = False
         self._close("broken", self._reader.status)
 

@@ -22,6 +22,7 @@ class OpenAI(Dialect):
 
     name = "openai"
     stream_type = "text/event-stream"
+    error_mark = b'data: {"error":'
     sign_of_life = b": queued\n\n"
 
     @property
@@ -99,9 +100,12 @@ _T = TypeVar("_T")
 
 
 def _object(decoder: msgspec.json.Decoder[_T], tail: bytes, key: bytes) -> _T | None:
+    found = last_object(tail, key)
+    if not found:
+        return None
     try:
-        return decoder.decode(last_object(tail, key))
-    except msgspec.DecodeError:  # not there, or not what it is called
+        return decoder.decode(found)
+    except msgspec.DecodeError:  # not what it is called
         return None
 
 
