@@ -167,6 +167,6 @@ def test_answer_cannot_steer_the_terminal() -> None:
 def test_lines_to_try() -> None:
     """The lines name the router only where it is not the default one."""
     curl, chat = lines_to_try("http://127.0.0.1:8080", "m")
-    assert curl.startswith("curl http://127.0.0.1:8080/api/chat -d '{")
+    assert curl == """curl http://127.0.0.1:8080/api/generate -d '{"model":"m","prompt":"hi"}'"""
     assert chat == "llm-router chat m hi"
     assert lines_to_try("http://127.0.0.1:1", "m")[1] == "llm-router chat --router http://127.0.0.1:1 m hi"

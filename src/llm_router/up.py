@@ -8,6 +8,7 @@ Rule 3: a node that ends is started again; without its router there is nothing t
 
 import asyncio
 import logging
+import shutil
 import signal
 import socket
 import sys
@@ -218,7 +219,7 @@ class _Pair:
             with self._console.status("Starting a router and a node"):
                 await asyncio.gather(self._server.start(), self._agent.start())
                 nodes = await self._ready()
-            _show(self._console, self._url, nodes, time.monotonic() - began)
+            _show(self._console, self._url, nodes, self._node.home / "node" / "models", time.monotonic() - began)
             self._server.unsaid = self._agent.unsaid = frozenset()
             await self._stay()
         finally:
@@ -301,7 +302,7 @@ def _nodes(url: str) -> list[NodeView]:
 # -- what is printed
 
 
-def _show(console: Console, url: str, nodes: list[NodeView], seconds: float) -> None:
+def _show(console: Console, url: str, nodes: list[NodeView], store: Path, seconds: float) -> None:
     """The addresses, the models, the nodes, and a line to try."""
     online = [n for n in nodes if n.state == "online"]
     models = sorted({m for n in online for m in n.models})
@@ -314,12 +315,13 @@ def _show(console: Console, url: str, nodes: list[NodeView], seconds: float) -> 
         _row(console, api, address, ACCENT)
     console.print()
     _row(console, "Models", ", ".join(models) or "none yet: see the node's log")
+    _row(console, "Add", f"GGUF files to {_short(store)}")
     for node in online:
         kinds = ", ".join(r.kind for r in node.runtimes) or node.kind
         _row(console, "Node", f"{node.name} ({kinds}) at {node.url}")
     if models:
         console.print()
-        for label, line in zip(("Try", "or"), lines_to_try(url, models[0]), strict=True):
+        for label, line in zip(("Try", "or"), lines_to_try(url, models[0], own_name()), strict=True):
             _row(console, label, line, "bold")
     console.print()
     console.print(Text("  Ctrl-C stops both.", "dim"))
@@ -333,9 +335,21 @@ def _row(console: Console, label: str, value: str, style: str = "") -> None:
     console.print(Text.assemble((f"  {label:<11}", "dim"), (value, style)), soft_wrap=True)
 
 
-def lines_to_try(url: str, model: str) -> tuple[str, str]:
+def _short(path: Path) -> str:
+    """The path as people write it, with `~` for their own directory."""
+    return f"~/{path.relative_to(Path.home())}" if path.is_relative_to(Path.home()) else str(path)
+
+
+def lines_to_try(url: str, model: str, command: str = "llm-router") -> tuple[str, str]:
     """Two lines that can be copied to a shell as they stand."""
-    body = {"model": model, "messages": [{"role": "user", "content": "hi"}]}
     elsewhere = "" if urlsplit(url).port == DEFAULT_ROUTER_PORT else f" --router {url}"
-    curl = f"curl {url}/api/chat -d '{msgspec.json.encode(body).decode()}'"
-    return curl, f"llm-router chat{elsewhere} {model} hi"
+    body = msgspec.json.encode({"model": model, "prompt": "hi"}).decode()
+    return f"curl {url}/api/generate -d '{body}'", f"{command} chat{elsewhere} {model} hi"
+
+
+def own_name() -> str:
+    """How this command can be typed again from here: the shell may not find it where `make` calls it by its path."""
+    called = sys.argv[0]
+    if called.endswith("__main__.py"):
+        return f"{Path(sys.executable).name} -m llm_router"
+    return "llm-router" if shutil.which("llm-router") else called

@@ -132,7 +132,7 @@ class Agent:
     def _runtime(self, spec: Spec) -> Runtime:
         if spec.kind == "llamacpp" or spec.address is None:
             store = Store(self.config.home / "node" / "models")
-            return LlamaCpp(self.registry, store, self.config, self.session, log)
+            return LlamaCpp(self.registry, store, self.config, self.session, log, self.on_changed)
         return Attached(spec.kind, spec.address, self.registry, self.session, log, self.on_changed)
 
     # -- what the gateway asks and tells

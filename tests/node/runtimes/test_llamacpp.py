@@ -35,7 +35,11 @@ class House:
         self.registry = Registry()
         self.session = session
         self.models = config.home / "node" / "models"
-        self.runtime = LlamaCpp(self.registry, Store(self.models), config, session, journal.log)
+        self.changes = 0
+        self.runtime = LlamaCpp(self.registry, Store(self.models), config, session, journal.log, self._changed)
+
+    def _changed(self) -> None:
+        self.changes += 1
 
     @property
     def address(self) -> Address:
@@ -101,6 +105,37 @@ async def test_web_pages_are_kept_out(house: House) -> None:
     headers = {"origin": "http://elsewhere.example"}
     async with house.session.get(f"{house.address.url}/v1/models", headers=headers) as response:
         assert response.headers.get("access-control-allow-origin", "") not in ("*", headers["origin"])
+
+
+async def test_a_file_that_comes_is_listed_and_one_that_goes_is_not(house: House) -> None:
+    """C8: without a restart. Two looks have to see a new file alike, since it may still be on its way."""
+    await house.runtime.start()
+    other = house.models / "other.gguf"
+    other.write_bytes(b"GGUF half of")
+    await house.runtime.rescan()
+    other.write_bytes(b"GGUF half of it is not all of it")
+    await house.runtime.rescan()
+    assert "other" not in house.registry
+    await house.runtime.rescan()
+    assert "other" in house.registry
+    other.unlink()
+    await house.runtime.rescan()
+    assert "other" not in house.registry
+    assert house.changes == 2
+
+
+async def test_a_model_in_use_is_not_taken_away(house: House) -> None:
+    """Its file may go; its process stays until the last answer is given."""
+    await house.runtime.start()
+    upstream = house.registry.nodes[ID]
+    upstream.in_flight = 1
+    (house.models / f"{NAME}.gguf").unlink()
+    await house.runtime.rescan()
+    assert await house.ask() == SENTENCE
+    upstream.in_flight = 0
+    await house.runtime.rescan()
+    assert ID not in house.registry.nodes
+    assert house.runtime.loaded() == []
 
 
 async def test_every_stored_model_is_listed_and_only_one_started(house: House) -> None:

@@ -10,7 +10,9 @@ xllamacpp's server closes the connection after every streamed answer though it a
 import asyncio
 import os
 import time
+from collections.abc import Callable
 from importlib.metadata import version
+from pathlib import Path
 
 import aiohttp
 from structlog.typing import FilteringBoundLogger
@@ -26,6 +28,7 @@ from llm_router.node.models.store import Scan, Store, StoredModel
 from llm_router.node.runtimes.llamacpp_child import Settings
 from llm_router.node.runtimes.llamacpp_process import ModelProcess
 
+SCAN_EVERY = 4.0  # seconds; a new file is listed after two looks, and 10 s is what a change may take (requirement C8)
 CHECK_WITHIN = 5.0  # seconds for a process under suspicion to answer; its HTTP threads do so while models compute
 
 
@@ -39,24 +42,29 @@ class LlamaCpp:
         config: NodeConfig,
         session: aiohttp.ClientSession,
         log: FilteringBoundLogger,
+        changed: Callable[[], None],
     ) -> None:
+        """`changed` is called when the store has other models than before."""
         self._registry = registry
         self._store = store
         self._config = config
         self._session = session
         self._log = log
+        self._changed = changed
         self._logs = config.home / "node" / "logs"
         self._threads = config.threads or max(1, (os.cpu_count() or 1) // 2)
         self._processes: dict[str, ModelProcess] = {}  # by upstream id: every stored model has one, running or not
+        self._last = Scan([], {})
+        self._scanning: asyncio.Task[None] | None = None
         self._stopping = False
 
     async def start(self) -> None:
-        """List what is stored, and bring up the built-in model."""
-        scan = await asyncio.to_thread(self._prepare)
-        for path, reason in scan.skipped.items():
-            self._log.warning("model.skipped", path=str(path), reason=reason)
-        for model in scan.models:
+        """List what is stored, bring up the built-in model, and keep looking at the store."""
+        self._last = await asyncio.to_thread(self._prepare)
+        self._tell_skipped(self._last.skipped)
+        for model in self._last.models:
             self._add(model)
+        self._scanning = asyncio.create_task(self._keep_scanning())
         try:
             await self.wake(_upstream_id(builtin.NAME))
         except UpstreamFailed as error:  # other models may well run, and a request tells its client the reason
@@ -65,6 +73,8 @@ class LlamaCpp:
     async def stop(self) -> None:
         """End every process and wait for it; whoever waits for one that is starting gets UpstreamFailed."""
         self._stopping = True
+        if self._scanning is not None:
+            self._scanning.cancel()
         await asyncio.gather(*(process.end() for process in self._processes.values()))
 
     def facts(self) -> RuntimeFacts:
@@ -93,6 +103,36 @@ class LlamaCpp:
             self._log.warning("model.process_hung", model=process.settings.id, log=process.settings.log)
             await process.end()
         self._registry.signal(upstream_id, Signal.PROBE_OK, time.monotonic())
+
+    async def rescan(self) -> None:
+        """List what has come into the store, and forget what has gone from it (requirement C8).
+
+        A file is taken when two looks saw it alike, so that one which is still being copied is not; a model that is
+        gone goes when nobody uses it.
+        """
+        last, self._last = self._last, await asyncio.to_thread(self._store.scan)
+        self._tell_skipped({p: why for p, why in self._last.skipped.items() if p not in last.skipped})
+        stored = {_upstream_id(model.id): model for model in self._last.models}
+        new = [m for i, m in stored.items() if i not in self._processes and m in last.models]
+        gone = [i for i in self._processes if i not in stored and not self._registry.nodes[i].in_flight]
+        for model in new:
+            self._log.info("model.added", model=model.id, path=str(model.path))
+            self._add(model)
+        for upstream_id in gone:
+            self._log.info("model.removed", model=self._processes[upstream_id].settings.id)
+            self._registry.remove(upstream_id)
+            await self._processes.pop(upstream_id).end()
+        if new or gone:
+            self._changed()
+
+    async def _keep_scanning(self) -> None:
+        while True:
+            await asyncio.sleep(SCAN_EVERY)  # noqa: TID251 - directories have no event that every platform can await
+            await self.rescan()
+
+    def _tell_skipped(self, skipped: dict[Path, str]) -> None:
+        for path, reason in skipped.items():
+            self._log.warning("model.skipped", path=str(path), reason=reason)
 
     async def _answers(self, address: Address) -> bool:
         try:
