@@ -349,7 +349,9 @@ def lines_to_try(url: str, model: str, command: str = "llm-router") -> tuple[str
 
 def own_name() -> str:
     """How this command can be typed again from here: the shell may not find it where `make` calls it by its path."""
-    called = sys.argv[0]
-    if called.endswith("__main__.py"):
+    called = Path(sys.argv[0]).absolute()
+    if called.name == "__main__.py":
         return f"{Path(sys.executable).name} -m llm_router"
-    return "llm-router" if shutil.which("llm-router") else called
+    if shutil.which("llm-router"):
+        return "llm-router"
+    return str(called.relative_to(Path.cwd()) if called.is_relative_to(Path.cwd()) else called)
