@@ -5,8 +5,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from tests.gateway.conftest import House
-from tests.gateway.test_exchange import answers, whole
+from tests.gateway.conftest import House, answers, whole
 
 
 @pytest.fixture

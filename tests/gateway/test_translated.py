@@ -1,8 +1,7 @@
 """Ollama's API in front of a runtime that speaks only OpenAI's: what the exchange adds to `wire.translate`."""
 
 import msgspec
-from tests.gateway.conftest import House
-from tests.gateway.test_exchange import SSE_HEAD, answers, breaks_after, chunk, post, whole
+from tests.gateway.conftest import SSE_HEAD, House, answers, breaks_after, chunk, post, whole
 
 OPENAI_ONLY = frozenset({"openai"})
 DELTA = b'data: {"choices":[{"index":0,"delta":{"content":"hi"}}]}\n\n'
@@ -78,3 +77,12 @@ async def test_a_request_to_load_needs_no_runtime(house: House) -> None:
     client = await post(house, b'{"model":"m"}', "/api/generate")
     status, _, answer = await client.answer()
     assert (status, msgspec.json.decode(answer)["done_reason"]) == (200, "load")
+
+
+async def test_what_only_the_next_node_cannot_translate_is_the_callers_error(house: House) -> None:
+    """Moving on to a node that needs a translation may find that there is none: the client is told so."""
+    await house.node("busy", answers(whole(b"{}", b"429 Too Many Requests")))
+    await house.node("openai", answers(whole(b"{}")), dialects=OPENAI_ONLY)
+    client = await post(house, b'{"model":"m","prompt":"x","suffix":"y"}', "/api/generate")
+    status, _, answer = await client.answer()
+    assert (status, b"suffix" in answer) == (400, True)

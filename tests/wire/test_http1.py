@@ -178,8 +178,9 @@ class TestResponses:
             CHUNKED + b"0\r\n\r\nHTTP/1.1 200 OK\r\n",
             b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nabHTTP",
             b"HTTP/1.1 200 OK\r\na: " + b"x" * 70_000,
+            b"HTTP/1.1 100 Continue\r\n\r\n",
         ],
-        ids=["not http", "a second answer", "more than announced", "endless head"],
+        ids=["not http", "a second answer", "more than announced", "endless head", "interim"],
     )
     def test_lies_are_failures(self, data: bytes) -> None:
         """What does not fit its own head is not passed on."""

@@ -1,4 +1,4 @@
-"""The listener: connections of clients, their limits and time-outs, and the gateway that owns them.
+"""The listener: connections of clients, their limits and time-outs.
 
 IDLE  nothing yet, or between two requests    closed after idle_timeout
 HEAD  within a head                           408 after head_timeout, however it trickles
@@ -7,8 +7,6 @@ an exchange under way                         no limit of ours: inference takes 
 """
 
 import asyncio
-import itertools
-import secrets
 from collections.abc import Awaitable, Callable
 
 import structlog
@@ -18,8 +16,10 @@ from llm_router.contract import Address
 from llm_router.core.registry import Node, Registry
 from llm_router.core.scheduler import Scheduler
 from llm_router.core.usage import RequestRecord
-from llm_router.errors import ClientError, RequestTimeout, RouterError, UpstreamFailed
-from llm_router.gateway.exchange import Exchange, Inference
+from llm_router.errors import ClientError, RequestTimeout, RouterError
+from llm_router.gateway.exchange import Exchange
+from llm_router.gateway.inference import Inference
+from llm_router.gateway.plane import DataPlane
 from llm_router.gateway.upstream import Pool
 from llm_router.wire.dialects import OPERATIONS, dialect_of
 from llm_router.wire.dialects.base import Dialect
@@ -30,7 +30,6 @@ PIPELINED = 16  # requests that may wait behind the one under way before the cli
 BACKLOG = 4096  # connections that wait to be accepted; the kernel's own limit (net.core.somaxconn) is 4096 on Linux
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 JSON = [(b"content-type", b"application/json; charset=utf-8")]
-ID_LENGTH = 128  # characters of a client's own x-request-id that are taken over
 
 log = structlog.get_logger()
 
@@ -42,6 +41,7 @@ class Client(asyncio.Protocol):
         "_exchange",
         "_full",
         "_gateway",
+        "_plane",
         "_reader",
         "_refusal",
         "_since",
@@ -53,6 +53,7 @@ class Client(asyncio.Protocol):
 
     def __init__(self, gateway: "Gateway") -> None:
         self._gateway = gateway
+        self._plane = gateway.plane
         self._reader = RequestReader(max_body=gateway.config.max_body)
         self._exchange: Exchange | None = None
         self._refusal: ClientError | None = None  # what to answer when all that came before it is answered
@@ -70,7 +71,7 @@ class Client(asyncio.Protocol):
         self.write = self._transport.write
         peer = transport.get_extra_info("peername")
         self.host = str(peer[0]).encode() if peer else b""
-        self._since = self._gateway.now()
+        self._since = self._plane.now()
         self._gateway.clients.add(self)
 
     def data_received(self, data: bytes) -> None:
@@ -83,7 +84,7 @@ class Client(asyncio.Protocol):
             self._refusal = error
             self._transport.pause_reading()
         if reader.phase is Phase.BODY or reader.phase is not before:
-            self._since = self._gateway.now()
+            self._since = self._plane.now()
         if self._exchange is None:
             self._next()
         elif len(reader.ready) > PIPELINED and not self._stalled:
@@ -123,12 +124,12 @@ class Client(asyncio.Protocol):
         if not keep:
             self._transport.close()
             return
-        self._since = self._gateway.now()
+        self._since = self._plane.now()
         if self._stalled and len(self._reader.ready) <= PIPELINED:
             self._stalled = False
             self._transport.resume_reading()
         if self._reader.ready or self._refusal is not None:
-            self._gateway.loop.call_soon(self._next)  # not from within: a long pipeline must not become a deep stack
+            self._plane.loop.call_soon(self._next)  # not from within: a long pipeline must not become a deep stack
 
     # -- called by the gateway
 
@@ -167,23 +168,22 @@ class Client(asyncio.Protocol):
 
     def _serve(self, request: Request) -> None:
         operation = OPERATIONS.get(request.path) if request.method == b"POST" else None
-        gateway = self._gateway
         if operation is None:
-            self._exchange = exchange = Exchange(gateway, self, request)
+            self._exchange = exchange = Exchange(self._plane, self, request)
         else:
-            self._exchange = exchange = Inference(gateway, self, request, operation)
+            self._exchange = exchange = Inference(self._plane, self, request, operation)
         exchange.begin()
 
     def _refuse(self, error: ClientError) -> None:
         """What came is not a request that anybody could answer: the last word on this connection."""
         request = self._reader.unfinished
-        extra = b"x-request-id: %b\r\nconnection: close\r\n" % self._gateway.request_id(request)
+        extra = b"x-request-id: %b\r\nconnection: close\r\n" % self._plane.request_id(request)
         self.write_error(error, dialect_of(request.path), extra)
         self._transport.close()
 
 
 class Gateway:
-    """The data plane of a router or a node: who is connected, to whom requests go, and who hears of how they end."""
+    """The listener of a router or a node, in front of its data plane."""
 
     def __init__(
         self,
@@ -197,38 +197,21 @@ class Gateway:
         failed: Callable[[Node, str], None],
         wake: Callable[[str], Awaitable[Address]] | None = None,
     ) -> None:
-        """Wire it up; `start` makes it listen.
-
-        Args:
-            registry: the nodes.
-            scheduler: chooses among them.
-            config: listener and limits.
-            control: where every other path goes.
-            control_headers: header lines to add there (ControlServer.headers).
-            record: told of every inference request, once; must be cheap.
-            failed: told when a node failed a request for a reason of its own; must be cheap.
-            wake: brings up a node that has no address; raises UpstreamError when it cannot.
-        """
-        self.registry = registry
-        self.scheduler = scheduler
+        """Wire it up; `start` makes it listen. `config`: listener and limits; the rest is as `DataPlane` has it."""
         self.config = config
-        self.control = control
-        self.control_headers = control_headers
-        self.record = record
-        self.failed = failed
-        self.wake = wake or _nothing_to_wake
-        self.pool = Pool(connect_timeout=config.connect_timeout)
         self.clients: set[Client] = set()
-        self.draining = False
-        self.loop = asyncio.get_running_loop()
-        self.now = self.loop.time
-        self._under_way = 0
-        self._empty = asyncio.Event()
-        self._empty.set()
+        self.plane = DataPlane(
+            registry,
+            scheduler,
+            Pool(connect_timeout=config.connect_timeout),
+            control=control,
+            control_headers=control_headers,
+            record=record,
+            failed=failed,
+            wake=wake,
+        )
         self._server: asyncio.Server | None = None
         self._sweeper: asyncio.TimerHandle | None = None
-        self._ids = itertools.count(1)
-        self._id_prefix = secrets.token_hex(6).encode() + b"-"
 
     async def start(self) -> int:
         """Listen; the port it listens on.
@@ -237,7 +220,7 @@ class Gateway:
             OSError: the address is taken or not ours.
         """
         config = self.config
-        self._server = await self.loop.create_server(
+        self._server = await self.plane.loop.create_server(
             lambda: Client(self), config.host, config.port, backlog=BACKLOG, reuse_address=True
         )
         self._sweep()
@@ -246,7 +229,7 @@ class Gateway:
 
     def close(self) -> None:
         """Stop accepting; connections between two requests are closed."""
-        self.draining = True
+        self.plane.draining = True
         if self._server is not None:
             self._server.close()
         for client in list(self.clients):
@@ -257,42 +240,18 @@ class Gateway:
         self.close()
         try:
             async with asyncio.timeout(seconds):
-                await self._empty.wait()
+                await self.plane.empty()
         except TimeoutError:
-            log.warning("gateway.cut", requests=self._under_way, after=seconds)
+            log.warning("gateway.cut", requests=self.plane.under_way, after=seconds)
         if self._sweeper is not None:
             self._sweeper.cancel()
         for client in list(self.clients):
             client.abort()
-        self.pool.close()
-
-    # -- called by clients and exchanges
-
-    def inference_begun(self) -> None:
-        """One more request that a drain waits for. It waits for no other: an event stream never ends by itself."""
-        self._under_way += 1
-        self._empty.clear()
-
-    def inference_over(self) -> None:
-        """One less."""
-        self._under_way -= 1
-        if not self._under_way:
-            self._empty.set()
-
-    def request_id(self, request: Request) -> bytes:
-        """The client's own x-request-id where it has a usable one, else a new one."""
-        given = request.header(b"x-request-id")
-        if given and len(given) <= ID_LENGTH and given.isascii() and given.decode("ascii").isprintable():
-            return given
-        return self._id_prefix + b"%d" % next(self._ids)
+        self.plane.pool.close()
 
     def _sweep(self) -> None:
-        now = self.now()
+        now = self.plane.now()
         for client in list(self.clients):
             client.sweep(now)
-        self.pool.sweep(now)
-        self._sweeper = self.loop.call_later(SWEEP_EVERY, self._sweep)
-
-
-async def _nothing_to_wake(node_id: str) -> Address:
-    raise UpstreamFailed(f"{node_id} has no address")
+        self.plane.pool.sweep(now)
+        self._sweeper = self.plane.loop.call_later(SWEEP_EVERY, self._sweep)

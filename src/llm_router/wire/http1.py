@@ -258,6 +258,8 @@ class ResponseReader:
             if len(self._head) > MAX_HEAD:
                 raise UpstreamFailed(f"it sent a head over {MAX_HEAD} bytes")
             return b""
+        if self.status < 200:
+            raise UpstreamFailed(f"it sent an interim answer ({self.status}) unasked")
         rest = self._head[self._head.find(b"\r\n\r\n") + 4 :]
         self._head = b""
         if self._head_only:

@@ -3,49 +3,19 @@
 import asyncio
 
 import pytest
-from tests.gateway.conftest import Client, Conversation, House, Script
-
-BODY = b'{"model":"m","messages":[]}'
-STREAM = b'{"model":"m","messages":[],"stream":true}'
-WHOLE = b'{"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":4}}'
-SSE_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
-
-
-def chunk(data: bytes) -> bytes:
-    return b"%x\r\n%b\r\n" % (len(data), data)
-
-
-def whole(body: bytes = WHOLE, status: bytes = b"200 OK") -> bytes:
-    return b"HTTP/1.1 %b\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (status, len(body), body)
-
-
-def answers(*pieces: bytes) -> Script:
-    """Every request of the connection gets these bytes."""
-
-    async def script(conversation: Conversation) -> None:
-        while True:
-            await conversation.request()
-            for piece in pieces:
-                await conversation.send(piece)
-
-    return script
-
-
-def breaks_after(*pieces: bytes) -> Script:
-    """These bytes, and the connection is gone."""
-
-    async def script(conversation: Conversation) -> None:
-        await conversation.request()
-        for piece in pieces:
-            await conversation.send(piece)
-
-    return script
-
-
-async def post(house: House, body: bytes = BODY, path: str = "/v1/chat/completions", **how: str) -> Client:
-    client = await house.client()
-    await client.post(path, body, **how)
-    return client
+from tests.gateway.conftest import (
+    BODY,
+    SSE_HEAD,
+    STREAM,
+    WHOLE,
+    Conversation,
+    House,
+    answers,
+    breaks_after,
+    chunk,
+    post,
+    whole,
+)
 
 
 class TestPassing:
