@@ -86,3 +86,10 @@ async def test_what_only_the_next_node_cannot_translate_is_the_callers_error(hou
     client = await post(house, b'{"model":"m","prompt":"x","suffix":"y"}', "/api/generate")
     status, _, answer = await client.answer()
     assert (status, b"suffix" in answer) == (400, True)
+
+
+async def test_show_may_call_the_model_by_its_old_field(house: House) -> None:
+    """The `ollama` command sends `name` and an empty `model`."""
+    await house.node("one", breaks_after(), dialects=OPENAI_ONLY)
+    client = await post(house, b'{"model":"","name":"m"}', "/api/show")
+    assert (await client.answer())[0] == 200

@@ -89,6 +89,7 @@ def test_ollama_lists(fleet: Fleet) -> None:
         assert [str(m.model).removesuffix(":latest") for m in running] == [HELLO]
         assert [str(m.model).removesuffix(":latest") for m in client.list().models] == [HELLO]
         assert said(client.chat(f"{HELLO}:latest", ASKED).message.content) == WORDS
+        assert "completion" in (client.show(HELLO).capabilities or [])  # `ollama run` asks before it chats
     assert call(fleet.url, "GET", "/").body == b"Ollama is running"
     assert call(fleet.url, "GET", "/api/version").json()["version"]
 

@@ -237,3 +237,11 @@ def test_a_body_that_is_no_request_is_refused(body: bytes) -> None:
     """Not JSON, not UTF-8, not an object, no model."""
     with pytest.raises(BadRequest, match="cannot be read"):
         translate(OPERATIONS[b"/api/chat"], body, model="m", now=0.0)
+
+
+def test_show_is_answered_without_the_runtime() -> None:
+    """`ollama run` asks /api/show before anything else; it wants details and capabilities."""
+    translation = translate(OPERATIONS[b"/api/show"], b'{"model":"m"}', model="m", now=0.0)
+    shown = ollama.ShowResponse.model_validate_json(translation.answer or b"")
+    assert shown.details
+    assert (shown.details.format, shown.capabilities) == ("gguf", ["completion"])

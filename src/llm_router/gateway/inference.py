@@ -47,6 +47,7 @@ _NOT_PASSED_ON = OURS | CREDENTIALS
 
 class _Peek(msgspec.Struct, gc=False):
     model: str = ""
+    name: str = ""  # what Ollama called it first; its own command still does (api/types.go, ShowRequest)
     stream: bool | None = None
 
 
@@ -285,8 +286,8 @@ class Inference(Exchange):
             outcome=outcome,
             streamed=self._streams,
             attempts=self._attempts,
-            first_byte=self._first - self._at if self._first else 0.0,
-            seconds=now - self._at,
+            first_byte=round(self._first - self._at, 6) if self._first else 0.0,
+            seconds=round(now - self._at, 6),
             prompt_tokens=usage.prompt_tokens if usage else 0,
             completion_tokens=usage.completion_tokens if usage else 0,
             error=self._error if outcome != "done" else "",
@@ -308,10 +309,11 @@ def _read(body: bytes, operation: Operation) -> tuple[str, bool]:
     except msgspec.DecodeError as error:
         where = f" (after byte {len(body)})" if "truncated" in str(error) else ""  # elsewhere msgspec says it itself
         raise BadRequest(f"the body is not valid JSON: {error}{where}") from None
-    if not peeked.model:
+    model = peeked.model or peeked.name
+    if not model:
         raise BadRequest("'model' is missing: name the model that shall answer")
     streams = operation.streams is not None and (operation.streams if peeked.stream is None else peeked.stream)
-    return peeked.model, streams
+    return model, streams
 
 
 @lru_cache(maxsize=4096)

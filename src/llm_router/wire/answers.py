@@ -16,7 +16,7 @@ import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from llm_router.errors import UpstreamFailed
-from llm_router.wire.dialects.ollama import NANOSECONDS, OLLAMA, failure
+from llm_router.wire.dialects.ollama import NANOSECONDS, OLLAMA, ModelDetails, failure
 from llm_router.wire.stream import SseCutter
 
 WHOLE_LIMIT = 256 * 1024 * 1024  # bytes of a whole answer; 2,048 embeddings of 4,096 numbers take about 160 MB
@@ -189,6 +189,17 @@ class _EmbeddingsRecord(Struct, gc=False):
     embedding: Raw
 
 
+class _Shown(Struct, gc=False, kw_only=True):
+    """ShowResponse in api/types.go. Without `model_info`: the `ollama` command takes an empty one for a full one."""
+
+    modelfile: str = ""
+    parameters: str = ""
+    template: str = ""
+    details: ModelDetails
+    capabilities: tuple[str, ...] = ("completion",)
+    modified_at: datetime
+
+
 _encode = msgspec.json.Encoder().encode
 _ANSWER = msgspec.json.Decoder(_Answer)
 _VECTORS = msgspec.json.Decoder(_Vectors)
@@ -215,6 +226,12 @@ def loaded(model: str, now: float, *, chat: bool) -> Translation:
 def no_embeddings(model: str) -> Translation:
     """Nothing to embed, for /api/embed."""
     return Translation(b"", b"", WHOLE, _encode(_EmbedRecord(model, [])))
+
+
+def shown(now: float) -> Translation:
+    """What /api/show says of a model whose runtime has no such call: it is there and completes text."""
+    at = datetime.fromtimestamp(now, UTC)
+    return Translation(b"", b"", WHOLE, _encode(_Shown(details=ModelDetails(format="gguf"), modified_at=at)))
 
 
 def no_embedding() -> Translation:

@@ -6,6 +6,7 @@ Rule 2: what would make the answer wrong without being seen (`suffix`, images in
     /api/chat                   -> /v1/chat/completions
     /api/generate               -> /v1/chat/completions (Ollama applies the chat template); with raw: /v1/completions
     /api/embed, /api/embeddings -> /v1/embeddings
+    /api/show                   -> answered here
 
 The way back is `wire.answers`. Sources: ollama/ollama `docs/api.md`, `api/types.go`, `server/routes.go`; OpenAI's API
 reference; llama.cpp `tools/server/README.md` (sampling fields, `chat_template_kwargs`).
@@ -28,6 +29,7 @@ from llm_router.wire.answers import (
     loaded,
     no_embedding,
     no_embeddings,
+    shown,
 )
 from llm_router.wire.dialects.base import Operation
 
@@ -182,6 +184,10 @@ def _translate_embeddings(body: bytes, model: str, now: float) -> Translation:
     return EmbeddedOne({"model": model, "input": asked.prompt}, asked.model, now)
 
 
+def _translate_show(body: bytes, model: str, now: float) -> Translation:  # noqa: ARG001 - the name is known to be one
+    return shown(now)
+
+
 _CHAT = b"/v1/chat/completions"
 _COMPLETIONS = b"/v1/completions"
 _TRANSLATORS: dict[str, Callable[[bytes, str, float], Translation]] = {
@@ -189,6 +195,7 @@ _TRANSLATORS: dict[str, Callable[[bytes, str, float], Translation]] = {
     "ollama.generate": _translate_generate,
     "ollama.embed": _translate_embed,
     "ollama.embeddings": _translate_embeddings,
+    "ollama.show": _translate_show,
 }
 
 

@@ -148,6 +148,8 @@ _OPERATIONS: Mapping[bytes, Operation] = {
     b"/api/generate": Operation(OLLAMA, "ollama.generate", streams=True),
     b"/api/embed": Operation(OLLAMA, "ollama.embed", streams=None),
     b"/api/embeddings": Operation(OLLAMA, "ollama.embeddings", streams=None),
+    # No inference, but a question to whoever has the model: `ollama run` asks it first.
+    b"/api/show": Operation(OLLAMA, "ollama.show", streams=None),
 }
 _ENCODER = msgspec.json.Encoder()
 _COUNTS = msgspec.json.Decoder(_Counts)
