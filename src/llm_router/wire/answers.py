@@ -190,12 +190,13 @@ class _EmbeddingsRecord(Struct, gc=False):
 
 
 class _Shown(Struct, gc=False, kw_only=True):
-    """ShowResponse in api/types.go. Without `model_info`: the `ollama` command takes an empty one for a full one."""
+    """ShowResponse in api/types.go. `model_info` is null: the `ollama` command takes an empty one for a full one."""
 
     modelfile: str = ""
     parameters: str = ""
     template: str = ""
     details: ModelDetails
+    model_info: None = None
     capabilities: tuple[str, ...] = ("completion",)
     modified_at: datetime
 
