@@ -5,7 +5,7 @@ It uses http.client, not aiohttp: a command line that answers at once must not s
 
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from urllib.parse import quote, urlsplit
@@ -227,7 +227,8 @@ def chat(router: Router, model: str, prompt: str | None) -> None:
 
 
 def _converse(router: Router, model: str) -> None:
-    import readline  # noqa: F401, PLC0415 - line editing for input(); not there on Windows' Python, where the console edits
+    with suppress(ImportError):  # Windows' Python has none: there the console edits lines
+        import readline  # noqa: F401, PLC0415 - line editing for input()
 
     messages: list[dict[str, str]] = []
     while True:
