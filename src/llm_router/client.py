@@ -12,7 +12,7 @@ from urllib.parse import quote, urlsplit
 
 import msgspec
 
-from llm_router.contract import NODES, Attach, NodeView
+from llm_router.contract import NODES, UNREADABLE, Attach, NodeView
 from llm_router.errors import ConfigError, RouterError
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class Router:
         """
         try:
             return msgspec.json.decode(body, type=kind)
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             raise CommandError(f"what answers at {self.url} does not look like a router: {error}") from error
 
     def _connection(self) -> HTTPConnection:
@@ -115,7 +115,7 @@ def _message(body: bytes) -> str:
     try:
         error = msgspec.json.decode(body)["error"]
         return str(error["message"] if isinstance(error, dict) else error)
-    except (msgspec.DecodeError, KeyError, TypeError):
+    except (*UNREADABLE, KeyError, TypeError):
         return ""
 
 

@@ -14,6 +14,9 @@ from llm_router.errors import BadRequest
 NODES = "/v0/nodes"
 HEARTBEAT_EVERY = 5.0  # seconds; a router calls a node offline after four missed ones (design.md §5)
 
+# What decoding raises for bytes that are not what they should be. Broken UTF-8 is no DecodeError of msgspec's.
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError)
+
 NodeKind = Literal["agent", "ollama", "openai", "llamacpp"]
 
 
@@ -185,7 +188,7 @@ def model_ids(body: bytes) -> list[str]:
     """The model ids of a `GET /v1/models` answer: bad entries skipped, duplicates removed, order kept (requirement A4).
 
     Raises:
-        msgspec.DecodeError: the body is not JSON, or not an object with a `data` list.
+        UNREADABLE: the body is not JSON, or not an object with a `data` list.
     """
     data = msgspec.json.decode(body, type=_ModelList).data
     ids = (entry.get("id") for entry in data if isinstance(entry, dict))

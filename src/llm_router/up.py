@@ -27,7 +27,7 @@ from rich.text import Text
 
 from llm_router import __version__
 from llm_router.config import DEFAULT_ROUTER_PORT, MB, NodeConfig, RouterConfig
-from llm_router.contract import NODES, Address, NodeView
+from llm_router.contract import NODES, UNREADABLE, Address, NodeView
 from llm_router.errors import ConfigError, RouterError
 
 ACCENT = "cyan"
@@ -101,7 +101,7 @@ class Child:
             self._show(line)
 
     def _show(self, line: str) -> None:
-        with suppress(msgspec.DecodeError):
+        with suppress(*UNREADABLE):
             said = msgspec.json.decode(line, type=LogLine)
             if said.level in LOUD and said.event not in self.unsaid:
                 fields = msgspec.json.decode(line, type=dict[str, object])
@@ -295,7 +295,7 @@ def _nodes(url: str) -> list[NodeView]:
         try:
             connection.request("GET", NODES)
             return msgspec.json.decode(connection.getresponse().read(), type=list[NodeView])
-        except (OSError, HTTPException, msgspec.DecodeError):
+        except (OSError, HTTPException, *UNREADABLE):
             return []
 
 

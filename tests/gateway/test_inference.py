@@ -147,6 +147,7 @@ class TestRefusing:
             (b'{"model": "m",}', "byte"),
             (b'{"model": "m"', "truncated"),
             (b'{"model": 7}', "$.model"),
+            (b'{"model": "\xff"}', "utf-8"),
             (b'{"stream": true}', "'model' is missing"),
             (b"", "truncated"),
         ],

@@ -60,6 +60,17 @@ async def test_head_is_answered_without_a_body(house: House) -> None:
     assert (await client.answer())[0] == 200
 
 
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [("a", 200), ("[::1]:80", 200), ("a.b-c:60000", 200), ("", 200), ("a: 0", 400), ("a/b", 400), ("a:99999", 400)],
+)
+async def test_a_host_that_is_none_is_400(house: House, host: str, status: int) -> None:
+    """RFC 9112 §3.2. The control app builds URLs of it."""
+    client = await house.client()
+    await client.send(f"GET / HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+    assert (await client.answer())[0] == status
+
+
 async def test_connection_close_is_honoured(house: House) -> None:
     """A client that asks for the end gets its answer first."""
     client = await house.client()

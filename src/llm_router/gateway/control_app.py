@@ -27,7 +27,12 @@ def control_app(
         [*routes],
         openapi_config=openapi,
         logging_config=None,  # see gateway.log
-        exception_handlers={RouterError: _ours, HTTPException: _litestars, Exception: _unforeseen},
+        exception_handlers={
+            RouterError: _ours,
+            UnicodeDecodeError: _not_text,
+            HTTPException: _litestars,
+            Exception: _unforeseen,
+        },
         **options,
     )
 
@@ -41,6 +46,11 @@ def _answer(
 
 def _ours(request: AnyRequest, error: RouterError) -> Response[bytes]:
     return _answer(request, error, error.status)
+
+
+def _not_text(request: AnyRequest, error: UnicodeDecodeError) -> Response[bytes]:
+    """Litestar takes this for a fault of the app's."""
+    return _answer(request, BadRequest(f"the body is not UTF-8: {error}"), 400)
 
 
 def _litestars(request: AnyRequest, error: HTTPException) -> Response[bytes]:

@@ -12,7 +12,7 @@ import structlog
 
 from llm_router.contract import Address
 from llm_router.core.usage import Outcome
-from llm_router.errors import ClientError, RouterError, ShuttingDown, UpstreamError, UpstreamFailed
+from llm_router.errors import BadRequest, ClientError, RouterError, ShuttingDown, UpstreamError, UpstreamFailed
 from llm_router.gateway.control import CLIENT, SECRET
 from llm_router.gateway.delivery import Delivery, Reframed, Relay, Write
 from llm_router.gateway.plane import DataPlane
@@ -26,6 +26,7 @@ from llm_router.wire.http1 import (
     Header,
     Request,
     ResponseReader,
+    is_host,
     request_head,
 )
 from llm_router.wire.translate import Translation
@@ -77,8 +78,11 @@ class Exchange:
         self.id = plane.request_id(request)
 
     def begin(self) -> None:
-        """Send it on its way."""
-        self._open(self._plane.control)
+        """Send it on its way. Frameworks build URLs of the Host header, so it has to be one (RFC 9112 §3.2)."""
+        if is_host(self._request.header(b"host")):
+            self._open(self._plane.control)
+        else:
+            self._refuse(BadRequest("the Host header is not a host with an optional port"))
 
     def cancel(self) -> None:
         """The client went away (requirement B6)."""

@@ -19,7 +19,7 @@ from time import time
 
 import msgspec
 
-from llm_router.contract import Address
+from llm_router.contract import UNREADABLE, Address
 from llm_router.core.catalog import resolve
 from llm_router.core.registry import Node
 from llm_router.core.scheduler import Lease
@@ -306,7 +306,7 @@ def _read(body: bytes, operation: Operation) -> tuple[str, bool]:
         peeked = _peek(body)
     except msgspec.ValidationError as error:
         raise BadRequest(str(error)) from None
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         where = f" (after byte {len(body)})" if "truncated" in str(error) else ""  # elsewhere msgspec says it itself
         raise BadRequest(f"the body is not valid JSON: {error}{where}") from None
     model = peeked.model or peeked.name

@@ -13,7 +13,7 @@ import socket
 import aiohttp
 import msgspec
 
-from llm_router.contract import Address, NodeKind, model_ids
+from llm_router.contract import UNREADABLE, Address, NodeKind, model_ids
 from llm_router.errors import UpstreamFailed
 
 MAX_BODY = 16_000_000  # bytes; 100,000 models at Ollama's 150 bytes each
@@ -39,7 +39,7 @@ async def pull_models(session: aiohttp.ClientSession, kind: NodeKind, address: A
     body = await _get(session, url, seconds)
     try:
         return Listing(tuple(model_ids(body)))
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise UpstreamFailed(f"{url} does not answer with a list of models: {error}") from error
 
 
@@ -62,7 +62,7 @@ async def _pull_ollama(session: aiohttp.ClientSession, base: str, seconds: float
     )
     try:
         return Listing(_names(tags), _names(loaded), msgspec.json.decode(version, type=_Version).version)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise UpstreamFailed(f"{url} does not answer with a list of models as Ollama does: {error}") from error
 
 

@@ -10,6 +10,7 @@ from uuid import uuid4
 
 import msgspec
 
+from llm_router.contract import UNREADABLE
 from llm_router.errors import ConfigError
 
 
@@ -39,7 +40,7 @@ class Identity:
             new = cls(path, str(uuid4()), {})
             new._save()
             return new
-        except (OSError, msgspec.DecodeError) as error:
+        except (OSError, *UNREADABLE) as error:
             raise ConfigError(f"{path}: {error}; delete it to join as a new node") from error
         return cls(path, known.node_id, known.secrets)
 

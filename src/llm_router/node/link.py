@@ -15,7 +15,16 @@ import aiohttp
 import msgspec
 from structlog.typing import FilteringBoundLogger
 
-from llm_router.contract import HEARTBEAT_EVERY, NODES, Address, ErrorBody, Heartbeat, Registered, Registration
+from llm_router.contract import (
+    HEARTBEAT_EVERY,
+    NODES,
+    UNREADABLE,
+    Address,
+    ErrorBody,
+    Heartbeat,
+    Registered,
+    Registration,
+)
 from llm_router.errors import NodeNotFound, RegistrationRefused, RouterError, UpstreamFailed, WrongSecret
 from llm_router.gateway.probe import why
 from llm_router.node.identity import Identity
@@ -97,7 +106,7 @@ class Link:
         answer = await self._post(NODES, msgspec.json.encode(self._introduce()), ANSWER_WITHIN)
         try:
             registered = msgspec.json.decode(answer, type=Registered)
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             raise UpstreamFailed(f"{self._router}{NODES} does not answer as a router does: {error}") from error
         self._identity.keep(self._router, registered.node_secret)
         self._registered = True
@@ -126,7 +135,7 @@ class Link:
     def _refusal(self, status: int, body: bytes) -> RouterError:
         try:
             detail = msgspec.json.decode(body, type=ErrorBody).error
-        except msgspec.DecodeError:
+        except UNREADABLE:
             return UpstreamFailed(f"status {status} from {self._router}, which does not answer as a router does")
         if status == 404 and detail.code == NodeNotFound.code:
             return NodeNotFound(detail.message)

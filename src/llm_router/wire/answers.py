@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
+from llm_router.contract import UNREADABLE
 from llm_router.errors import UpstreamFailed
 from llm_router.wire.dialects.ollama import NANOSECONDS, OLLAMA, ModelDetails, failure
 from llm_router.wire.stream import SseCutter
@@ -468,7 +469,7 @@ class EmbeddedOne(Embedded):
 def _decode(decoder: msgspec.json.Decoder[_T], data: bytes | bytearray) -> _T:
     try:
         return decoder.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         raise UpstreamFailed(f"the runtime's answer cannot be read: {error}") from error
 
 
@@ -483,7 +484,7 @@ def _message(body: bytes | bytearray) -> str:
     """What an error body says: OpenAI's object, Ollama's text, FastAPI's `detail`, or the body itself if it is none."""
     try:
         said = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNREADABLE:
         return body[:SHOWN].decode(errors="replace").strip()
     found = said
     while isinstance(found, dict):

@@ -6,6 +6,7 @@ Rule 3: a body's bytes are passed on as they came unless the framing itself has 
 Rule 4: after one error a reader is spent, and so is its connection.
 """
 
+import re
 from collections import deque
 from enum import Enum
 from http import HTTPStatus
@@ -40,6 +41,10 @@ CREDENTIALS = frozenset({b"authorization", b"x-api-key", b"cookie"})
 LAST_CHUNK = b"0\r\n\r\n"
 
 _STATUS_LINES = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n".encode() for s in HTTPStatus}
+
+
+# uri-host [":" port] of RFC 3986 §3.2.2; nothing at all is what an HTTP/1.0 client says
+_HOST = re.compile(rb"(?:[A-Za-z0-9._~%!$&'()*+,;=-]*|\[[0-9A-Fa-f:.]+\])(?::(\d{0,5}))?")
 
 
 class Framing(Enum):
@@ -342,6 +347,12 @@ class DecodedResponseReader(ResponseReader):
 
     def on_body(self, data: bytes) -> None:
         self._decoded.append(data)
+
+
+def is_host(value: bytes) -> bool:
+    """Whether a Host header is a host with an optional port (RFC 9112 §3.2: anything else is to be refused)."""
+    match = _HOST.fullmatch(value)
+    return match is not None and int(match[1] or 0) <= 65535
 
 
 def request_head(

@@ -18,6 +18,7 @@ from typing import Any, Literal, TypeVar
 import msgspec
 from msgspec import Raw, Struct
 
+from llm_router.contract import UNREADABLE
 from llm_router.errors import BadRequest
 from llm_router.wire.answers import (
     Embedded,
@@ -202,7 +203,7 @@ _TRANSLATORS: dict[str, Callable[[bytes, str, float], Translation]] = {
 def _read(body: bytes, type: type[_T]) -> _T:  # noqa: A002 - as msgspec calls it
     try:
         return msgspec.json.decode(body, type=type)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         raise BadRequest(f"the body cannot be read: {error}") from error
 
 
