@@ -245,3 +245,9 @@ def test_show_is_answered_without_the_runtime() -> None:
     shown = ollama.ShowResponse.model_validate_json(translation.answer or b"")
     assert shown.details
     assert (shown.details.format, shown.capabilities) == ("gguf", ["completion"])
+
+
+def test_only_ollamas_operations_are_translated() -> None:
+    """What a node does not speak and nobody can translate is the caller's error, not a crash."""
+    with pytest.raises(BadRequest, match="does not speak this API"):
+        translate(OPERATIONS[b"/v1/messages"], b"{}", model="m", now=0.0)

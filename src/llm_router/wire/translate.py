@@ -49,9 +49,12 @@ def translate(operation: Operation, body: bytes, *, model: str, now: float) -> T
     since the epoch.
 
     Raises:
-        BadRequest: the body cannot be used as this operation; the message names the field.
+        BadRequest: the body cannot be used as this operation, and the message names the field; or it is not Ollama's.
     """
-    return _TRANSLATORS[operation.name](body, model, now)
+    translator = _TRANSLATORS.get(operation.name)
+    if translator is None:
+        raise BadRequest(f"{operation.name}: the node that has this model does not speak this API")
+    return translator(body, model, now)
 
 
 # -- what an Ollama client sends (api/types.go); null is as good as absent, as in Go
