@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llm_router.errors import UpstreamFailed
-from llm_router.wire.stream import RECORD_LIMIT, LineCutter, SseCutter, chunk, last_object, sse
+from llm_router.wire.stream import RECORD_LIMIT, SseCutter, chunk, last_object, sse
 
 
 def test_an_event_is_its_data() -> None:
@@ -43,17 +43,9 @@ def test_a_last_event_without_its_blank_line_is_not_lost() -> None:
     assert cutter.end() == []
 
 
-def test_lines_are_records() -> None:
-    """NDJSON: a line each, empty ones dropped, a last one without LF handed out at the end."""
-    cutter = LineCutter()
-    assert cutter.feed(b'{"a":1}\r\n\n{"b"') == [b'{"a":1}']
-    assert cutter.feed(b':2}\n{"c":3}') == [b'{"b":2}']
-    assert cutter.end() == [b'{"c":3}']
-
-
-@pytest.mark.parametrize("cutter", [SseCutter(), LineCutter()])
-def test_a_record_has_a_limit(cutter: SseCutter | LineCutter) -> None:
+def test_a_record_has_a_limit() -> None:
     """A record that never ends is the upstream's failure, not this process's memory."""
+    cutter = SseCutter()
     half = b"data: " + b"x" * (RECORD_LIMIT // 2)
     cutter.feed(half)
     with pytest.raises(UpstreamFailed, match="larger than"):
@@ -66,20 +58,14 @@ EVENTS = st.lists(
 
 
 @given(EVENTS, st.lists(st.integers(min_value=1, max_value=9)))
-def test_where_the_pieces_end_makes_no_difference_to_events(events: list[bytes], sizes: list[int]) -> None:
-    """Rule 3 for server-sent events."""
+def test_where_the_pieces_end_makes_no_difference(events: list[bytes], sizes: list[int]) -> None:
+    """Rule 3."""
     stream = b"".join(events)
-    assert cut(SseCutter(), stream, sizes) == cut(SseCutter(), stream, [])
+    assert cut(stream, sizes) == cut(stream, [])
 
 
-@given(st.lists(st.sampled_from([b"{}\n", b"a\r\n", b"\n", b"bc"])), st.lists(st.integers(min_value=1, max_value=5)))
-def test_where_the_pieces_end_makes_no_difference_to_lines(lines: list[bytes], sizes: list[int]) -> None:
-    """Rule 3 for NDJSON."""
-    stream = b"".join(lines)
-    assert cut(LineCutter(), stream, sizes) == cut(LineCutter(), stream, [])
-
-
-def cut(cutter: SseCutter | LineCutter, stream: bytes, sizes: list[int]) -> list[bytes]:
+def cut(stream: bytes, sizes: list[int]) -> list[bytes]:
+    cutter = SseCutter()
     records = []
     for size in sizes:
         records += cutter.feed(stream[:size])

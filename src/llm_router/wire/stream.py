@@ -5,11 +5,10 @@ Rule 2: what is not complete yet is kept, up to RECORD_LIMIT.
 Rule 3: where the pieces of a stream begin and end makes no difference to the records that come out.
 
 Sources: WHATWG HTML, "Server-sent events", §9.2.6 (a bare carriage return as line end is left out: no inference server
-sends one); NDJSON as Ollama writes it; RFC 9112 §7.1 (chunks).
+sends one); RFC 9112 §7.1 (chunks).
 """
 
 import re
-from typing import ClassVar
 
 from llm_router.errors import UpstreamFailed
 
@@ -20,65 +19,14 @@ OBJECT_DEPTH = 8  # objects inside it; OpenAI's `usage` has two
 _CHUNK_LINE = re.compile(rb"\r\n[0-9A-Fa-f]{1,8}\r\n")
 
 
-class _Cutter:
-    """What both cutters do: split at the separator, keep the rest."""
+class SseCutter:
+    """Cuts server-sent events: a record is an event's data, its lines joined by LF; the rest of an event is dropped."""
 
     __slots__ = ("_kept", "_return_held")
-    _separator: ClassVar[bytes]
 
     def __init__(self) -> None:
         self._kept = bytearray()
         self._return_held = False
-
-    def feed(self, data: bytes) -> list[bytes]:
-        """The records that `data` completes.
-
-        Raises:
-            UpstreamFailed: a record is larger than RECORD_LIMIT.
-        """
-        if self._return_held or b"\r" in data:
-            data = self._without_returns(data)
-        if self._kept:
-            searched = max(0, len(self._kept) - 1)  # a separator of two bytes may have been cut in two
-            self._kept += data
-            if self._kept.find(self._separator, searched) < 0:
-                return self._keep(b"")
-            data = bytes(self._kept)
-            self._kept.clear()
-        *blocks, rest = data.split(self._separator)
-        if rest:
-            self._keep(rest)
-        return [record for block in blocks if (record := self._record(block))]
-
-    def end(self) -> list[bytes]:
-        """The stream is over: the last record, if it came without its separator."""
-        record = self._record(bytes(self._kept).rstrip(b"\n"))
-        self._kept.clear()
-        return [record] if record else []
-
-    def _keep(self, rest: bytes) -> list[bytes]:
-        self._kept += rest
-        if len(self._kept) > RECORD_LIMIT:
-            raise UpstreamFailed(f"a record of the answer is larger than {RECORD_LIMIT} bytes")
-        return []
-
-    def _without_returns(self, data: bytes) -> bytes:
-        """`data` with CRLF made LF. A final CR waits for the next piece, since its LF may be there."""
-        if self._return_held:
-            data = b"\r" + data
-        self._return_held = data.endswith(b"\r")
-        return data.removesuffix(b"\r").replace(b"\r\n", b"\n")
-
-    @staticmethod
-    def _record(block: bytes) -> bytes:
-        raise NotImplementedError
-
-
-class SseCutter(_Cutter):
-    """Server-sent events: a record is an event's data, its lines joined by LF. Comments, other fields are dropped."""
-
-    __slots__ = ()
-    _separator = b"\n\n"
 
     def feed(self, data: bytes) -> list[bytes]:
         """The records that `data` completes. One event of one line per piece is what servers send; it has a short cut.
@@ -95,25 +43,48 @@ class SseCutter(_Cutter):
             and not self._return_held
         ):
             return [data[6:-2]]
-        return super().feed(data)
+        return self._cut(data)
 
-    @staticmethod
-    def _record(block: bytes) -> bytes:
-        if block.startswith(b"data: ") and b"\n" not in block:
-            return block[6:]
-        data = (line[5:].removeprefix(b" ") for line in block.split(b"\n") if line.startswith(b"data:"))
-        return b"\n".join(data)
+    def end(self) -> list[bytes]:
+        """The stream is over: the last record, if it came without its separator."""
+        record = _event_data(bytes(self._kept).rstrip(b"\n"))
+        self._kept.clear()
+        return [record] if record else []
+
+    def _cut(self, data: bytes) -> list[bytes]:
+        if self._return_held or b"\r" in data:
+            data = self._without_returns(data)
+        if self._kept:
+            searched = max(0, len(self._kept) - 1)  # the separator may have been cut in two
+            self._kept += data
+            if self._kept.find(b"\n\n", searched) < 0:
+                return self._keep(b"")
+            data = bytes(self._kept)
+            self._kept.clear()
+        *blocks, rest = data.split(b"\n\n")
+        if rest:
+            self._keep(rest)
+        return [record for block in blocks if (record := _event_data(block))]
+
+    def _keep(self, rest: bytes) -> list[bytes]:
+        self._kept += rest
+        if len(self._kept) > RECORD_LIMIT:
+            raise UpstreamFailed(f"a record of the answer is larger than {RECORD_LIMIT} bytes")
+        return []
+
+    def _without_returns(self, data: bytes) -> bytes:
+        """`data` with CRLF made LF. A final CR waits for the next piece, since its LF may be there."""
+        if self._return_held:
+            data = b"\r" + data
+        self._return_held = data.endswith(b"\r")
+        return data.removesuffix(b"\r").replace(b"\r\n", b"\n")
 
 
-class LineCutter(_Cutter):
-    """NDJSON: a record is a line. Empty lines are dropped."""
-
-    __slots__ = ()
-    _separator = b"\n"
-
-    @staticmethod
-    def _record(block: bytes) -> bytes:
-        return block.strip()
+def _event_data(block: bytes) -> bytes:
+    if block.startswith(b"data: ") and b"\n" not in block:
+        return block[6:]
+    data = (line[5:].removeprefix(b" ") for line in block.split(b"\n") if line.startswith(b"data:"))
+    return b"\n".join(data)
 
 
 def sse(data: bytes, event: str = "") -> bytes:

@@ -65,11 +65,6 @@ def test_a_broken_stream_ends_with_an_error_event(cut: bytes) -> None:
     assert SseCutter().feed(b"data: {}\n\n" + cut + ending)[-1] == OPENAI.error(error)
 
 
-def test_a_sign_of_life_is_a_comment() -> None:
-    """SSE clients drop comments."""
-    assert SseCutter().feed(OPENAI.sign_of_life) == []
-
-
 @pytest.mark.parametrize(
     ("tail", "usage"),
     [

@@ -30,7 +30,6 @@ class Anthropic(Dialect):
     name = "anthropic"
     stream_type = "text/event-stream"
     error_mark = b"event: error\n"
-    sign_of_life = b": queued\n\n"
 
     @property
     def operations(self) -> Mapping[bytes, Operation]:

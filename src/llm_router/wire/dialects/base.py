@@ -37,7 +37,6 @@ class Dialect:
     stream_type: ClassVar[str]  # content type of a stream
     record_end: ClassVar[bytes] = b"\n\n"  # what ends one of its records; server-sent events unless said otherwise
     error_mark: ClassVar[bytes]  # how the record begins that `broken` writes; JSON's quoting keeps it out of any text
-    sign_of_life: ClassVar[bytes]  # a record that a waiting client takes for nothing
     tags: ClassVar[bool] = False  # whether a model name without a tag means `:latest`
 
     @property

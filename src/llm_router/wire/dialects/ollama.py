@@ -24,8 +24,6 @@ class Ollama(Dialect):
     stream_type = "application/x-ndjson"
     error_mark = b'{"error":'
     record_end = b"\n"
-    # Both of chat's and generate's fields, so that one record will do for either: it adds nothing to the text.
-    sign_of_life = b'{"message":{"role":"assistant","content":""},"response":"","done":false}\n'
     tags = True
 
     @property

@@ -23,7 +23,6 @@ class OpenAI(Dialect):
     name = "openai"
     stream_type = "text/event-stream"
     error_mark = b'data: {"error":'
-    sign_of_life = b": queued\n\n"
 
     @property
     def operations(self) -> Mapping[bytes, Operation]:
