@@ -71,6 +71,7 @@ class Pool:
     def __init__(self, *, connect_timeout: float) -> None:
         """`connect_timeout` in seconds."""
         self._connect_timeout = connect_timeout
+        self._now = asyncio.get_running_loop().time
         self._idle: dict[Address, deque[Upstream]] = {}
         self._tls: ssl.SSLContext | None = None
 
@@ -108,7 +109,7 @@ class Pool:
 
     def put(self, upstream: Upstream) -> None:
         """Keep a connection for the next request."""
-        upstream.idle_since = asyncio.get_running_loop().time()
+        upstream.idle_since = self._now()
         self._idle.setdefault(upstream.address, deque()).append(upstream)
 
     def forget(self, upstream: Upstream) -> None:

@@ -305,6 +305,8 @@ class ResponseReader:
             raise UpstreamFailed(f"it sent what is not HTTP: {error}") from error
         if self._surplus:
             raise UpstreamFailed("it sent bytes after the end of its answer")
+        if self.complete:
+            del self._parser  # it refers back to us: without this, every answer would be left to the garbage collector
 
     # -- called by httptools
 
