@@ -1,6 +1,8 @@
 """A gateway on loopback, upstreams that follow a script, and a client that sees every byte."""
 
 import asyncio
+import socket
+import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 
@@ -13,7 +15,9 @@ from llm_router.core.policies import least_requests
 from llm_router.core.registry import EVERY_DIALECT, Node, Registry
 from llm_router.core.scheduler import Scheduler
 from llm_router.core.usage import RequestRecord
+from llm_router.gateway.plane import DataPlane
 from llm_router.gateway.server import Gateway
+from llm_router.gateway.upstream import Pool
 
 Script = Callable[["Conversation"], Awaitable[None]]
 
@@ -45,7 +49,10 @@ class Conversation:
         while await self.reader.read(65536):
             pass
 
-    def abort(self) -> None:
+    def reset(self) -> None:
+        """End the connection as a machine does that crashed: with a reset, not with an end."""
+        connection = self.writer.get_extra_info("socket")
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.writer.transport.abort()
 
 
@@ -136,14 +143,15 @@ class House:
         config = RouterConfig.load({"home": self._home, "port": 0, **settings}, {})
         control = Upstream([control_app])
         await self._run(control)
-        self.gateway = Gateway(
+        plane = DataPlane(
             self.registry,
             Scheduler(self.registry, least_requests),
-            config,
+            Pool(connect_timeout=config.connect_timeout),
             control=control.address,
             record=self.records.put_nowait,
             failed=lambda node, reason: self.failures.append((node.id, reason)),
         )
+        self.gateway = Gateway(plane, config)
         self.port = await self.gateway.start()
 
     async def stop(self) -> None:

@@ -86,6 +86,25 @@ class TestPassing:
         assert (await client.head())[1]["transfer-encoding"] == "chunked"
         assert b"".join(await client.chunks()) == b"abcd"
 
+    async def test_a_close_delimited_answer_that_is_reset_is_not_complete(self, house: House) -> None:
+        """Only a proper end of the connection ends such a body (RFC 9112 §8)."""
+        received = asyncio.Event()
+
+        async def script(conversation: Conversation) -> None:
+            await conversation.request()
+            await conversation.send(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: 1\n\n")
+            await received.wait()
+            conversation.reset()
+
+        await house.node("one", script)
+        client = await post(house, STREAM)
+        await client.head()
+        assert await client.reader.readexactly(14) == chunk(b"data: 1\n\n")
+        received.set()
+        rest = await client.rest()
+        assert b'data: {"error":' in rest
+        assert not rest.endswith(b"0\r\n\r\n")
+
     async def test_an_http10_client_gets_no_chunks(self, house: House) -> None:
         """HTTP/1.0 knows no chunked coding; the connection's end is the body's."""
         await house.node("one", answers(SSE_HEAD + chunk(b"data: 1\n\n"), chunk(b"data: 2\n\n") + b"0\r\n\r\n"))

@@ -175,11 +175,13 @@ class Exchange:
             self._start(self._connect(upstream.address))
             return
         try:
+            if error is not None:  # a reset ends nothing, not even a body that lasts until the end (RFC 9112 §8)
+                raise UpstreamFailed(f"its connection broke: {error}")
             self._reader.eof()
             if self._delivery is not None:
                 self._delivery.end()
         except UpstreamError as failure:
-            self._failed(UpstreamFailed(f"{failure.message} ({error})") if error else failure)
+            self._failed(failure)
         else:
             self._done()
 

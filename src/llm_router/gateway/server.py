@@ -7,20 +7,15 @@ an exchange under way                         no limit of ours: inference takes 
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
 
 import structlog
 
 from llm_router.config import Config
-from llm_router.contract import Address
-from llm_router.core.registry import Node, Registry
-from llm_router.core.scheduler import Scheduler
-from llm_router.core.usage import RequestRecord
 from llm_router.errors import ClientError, RequestTimeout, RouterError
+from llm_router.gateway.delivery import Write
 from llm_router.gateway.exchange import Exchange
 from llm_router.gateway.inference import Inference
 from llm_router.gateway.plane import DataPlane
-from llm_router.gateway.upstream import Pool
 from llm_router.wire.dialects import OPERATIONS, dialect_of
 from llm_router.wire.dialects.base import Dialect
 from llm_router.wire.http1 import Framing, Phase, Request, RequestReader, response_head
@@ -62,7 +57,7 @@ class Client(asyncio.Protocol):
         self._since = 0.0
         self._transport: asyncio.Transport
         self.host = b""
-        self.write: Callable[[bytes], None]
+        self.write: Write
 
     # -- called by asyncio
 
@@ -185,31 +180,11 @@ class Client(asyncio.Protocol):
 class Gateway:
     """The listener of a router or a node, in front of its data plane."""
 
-    def __init__(
-        self,
-        registry: Registry,
-        scheduler: Scheduler,
-        config: Config,
-        *,
-        control: Address,
-        control_headers: bytes = b"",
-        record: Callable[[RequestRecord], None],
-        failed: Callable[[Node, str], None],
-        wake: Callable[[str], Awaitable[Address]] | None = None,
-    ) -> None:
-        """Wire it up; `start` makes it listen. `config`: listener and limits; the rest is as `DataPlane` has it."""
+    def __init__(self, plane: DataPlane, config: Config) -> None:
+        """`start` makes it listen. `config`: where, and the limits."""
+        self.plane = plane
         self.config = config
         self.clients: set[Client] = set()
-        self.plane = DataPlane(
-            registry,
-            scheduler,
-            Pool(connect_timeout=config.connect_timeout),
-            control=control,
-            control_headers=control_headers,
-            record=record,
-            failed=failed,
-            wake=wake,
-        )
         self._server: asyncio.Server | None = None
         self._sweeper: asyncio.TimerHandle | None = None
 

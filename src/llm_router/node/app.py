@@ -23,8 +23,10 @@ from llm_router.core.usage import RequestRecord
 from llm_router.errors import BadRequest, ConfigError, UpstreamFailed
 from llm_router.gateway.control import ControlServer
 from llm_router.gateway.log import configure
+from llm_router.gateway.plane import DataPlane
 from llm_router.gateway.server import Gateway
 from llm_router.gateway.signals import stop_requested
+from llm_router.gateway.upstream import Pool
 from llm_router.node.control import node_control
 from llm_router.node.hardware import Hardware, machine_name
 from llm_router.node.identity import Identity
@@ -80,16 +82,17 @@ class Agent:
         control = ControlServer(app)
         stack.push_async_callback(control.stop)
         where = await control.start()
-        self.gateway = Gateway(
+        plane = DataPlane(
             self.registry,
             Scheduler(self.registry, POLICIES["least-requests"]),
-            self.config,
+            Pool(connect_timeout=self.config.connect_timeout),
             control=where,
             control_headers=control.headers,
             record=_note,
             failed=self.on_failed,
             wake=self.wake,
         )
+        self.gateway = Gateway(plane, self.config)
         for runtime in self.runtimes:
             stack.push_async_callback(runtime.stop)
         port = await self._listen()

@@ -24,8 +24,10 @@ from llm_router.gateway import log as logs
 from llm_router.gateway.control import ControlServer
 from llm_router.gateway.control_app import control_app
 from llm_router.gateway.lists import list_routes
+from llm_router.gateway.plane import DataPlane
 from llm_router.gateway.server import Gateway
 from llm_router.gateway.signals import stop_requested
+from llm_router.gateway.upstream import Pool
 from llm_router.router.api.events import event_routes
 from llm_router.router.api.health import health_routes
 from llm_router.router.api.nodes import node_routes
@@ -78,15 +80,16 @@ async def serving(config: RouterConfig) -> AsyncIterator[int]:
         fleet.restore(await database.run(queries.load_nodes))
         control = ControlServer(control_app(_routes(fleet, database, ledger)))
         stack.push_async_callback(control.stop)
-        gateway = Gateway(
+        plane = DataPlane(
             registry,
             Scheduler(registry, POLICIES[config.policy]),
-            config,
+            Pool(connect_timeout=config.connect_timeout),
             control=await control.start(),
             control_headers=control.headers,
             record=ledger.request,
             failed=fleet.request_failed,
         )
+        gateway = Gateway(plane, config)
         port = await _listen(gateway, config)
         stack.push_async_callback(gateway.drain, config.drain_timeout)
         prober.start()
