@@ -7,18 +7,21 @@ an exchange under way                         no limit of ours: inference takes 
 """
 
 import asyncio
+from typing import TYPE_CHECKING
 
 import structlog
 
 from llm_router.config import Config
 from llm_router.errors import ClientError, RequestTimeout, RouterError
-from llm_router.gateway.delivery import Write
 from llm_router.gateway.exchange import Exchange
 from llm_router.gateway.inference import Inference
 from llm_router.gateway.plane import DataPlane
 from llm_router.wire.dialects import OPERATIONS, dialect_of
 from llm_router.wire.dialects.base import Dialect
 from llm_router.wire.http1 import Framing, Phase, Request, RequestReader, response_head
+
+if TYPE_CHECKING:
+    from llm_router.gateway.delivery import Write
 
 SWEEP_EVERY = 1.0  # seconds: how exact the time-outs are
 PIPELINED = 16  # requests that may wait behind the one under way before the client is no longer read
