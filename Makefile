@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PYTHON ?= python3
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: up setup test quick check format lock clean
+.PHONY: up setup test quick check format bench-fleet bench-selection lock clean
 
 up: $(VENV)/ready
 	@exec $(BIN)/llm-router up $(ARGS)
@@ -30,6 +30,14 @@ format: $(VENV)/ready-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# Which policy answers soonest: a trace of conversations against each, in front of eight fake machines (about 10 minutes).
+bench-fleet: $(VENV)/ready-bench
+	$(BIN)/python -m bench.fleet --out bench/out $(ARGS)
+
+# What a decision among 1,000 nodes costs.
+bench-selection: $(VENV)/ready-dev
+	$(BIN)/pytest bench/selection $(ARGS)
+
 # The pinned, hashed requirements are written anew from pyproject.toml; they name no index.
 lock: $(VENV)/ready-dev
 	$(PIP) install uv
@@ -37,6 +45,8 @@ lock: $(VENV)/ready-dev
 	  --python-version 3.11 pyproject.toml requirements/build.in -o requirements/run.txt
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header \
 	  --python-version 3.11 pyproject.toml requirements/build.in --group dev -c requirements/run.txt -o requirements/dev.txt
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header \
+	  --python-version 3.11 --group bench -c requirements/dev.txt -o requirements/bench.txt
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -50,6 +60,10 @@ $(VENV)/ready: requirements/run.txt pyproject.toml | $(VENV)/bin/python
 
 $(VENV)/ready-dev: requirements/dev.txt $(VENV)/ready
 	$(PIP) install --require-hashes -r requirements/dev.txt
+	@touch $@
+
+$(VENV)/ready-bench: requirements/bench.txt $(VENV)/ready-dev
+	$(PIP) install --require-hashes -r requirements/bench.txt
 	@touch $@
 
 clean:
