@@ -146,6 +146,18 @@ class Attach(msgspec.Struct, frozen=True):
     slots: int = 4
 
 
+class ExcludedModel(msgspec.Struct, frozen=True):
+    """A model that is kept from a node because it failed there. Times in seconds since the epoch.
+
+    `until` is when the next request may try it again.
+    """
+
+    model: str
+    reason: str
+    since: float
+    until: float
+
+
 class NodeView(msgspec.Struct, frozen=True):
     """One element of `GET /v0/nodes`."""
 
@@ -159,6 +171,7 @@ class NodeView(msgspec.Struct, frozen=True):
     models: list[str]
     loaded: list[str]
     excluded: list[str]
+    exclusions: list[ExcludedModel]
     slots: int
     in_flight: int
     done: int
@@ -168,6 +181,42 @@ class NodeView(msgspec.Struct, frozen=True):
     gpus: list[Gpu]
     os: str
     last_seen: float
+
+
+class Candidate(msgspec.Struct, frozen=True):
+    """A node that could answer. `cost` in its parts, seconds or points as the policy counts; the lowest `cost` wins."""
+
+    node_id: str
+    node: str
+    slots: int
+    in_flight: int
+    loaded: bool
+    cost: dict[str, float]
+
+
+class NotCandidate(msgspec.Struct, frozen=True):
+    """A node that could not, and why."""
+
+    node_id: str
+    node: str
+    reason: str
+
+
+class Explanation(msgspec.Struct, frozen=True):
+    """`POST /v0/routing/explain`: what would happen to such a request now. Candidates are sorted by cost.
+
+    `decision`: lease, queue or refuse; `code`: the error's, where it would be refused.
+    """
+
+    model: str
+    policy: str
+    decision: Literal["lease", "queue", "refuse"]
+    node_id: str
+    node: str
+    reason: str
+    code: str
+    candidates: list[Candidate]
+    others: list[NotCandidate]
 
 
 class ErrorDetail(msgspec.Struct, frozen=True):

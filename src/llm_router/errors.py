@@ -13,6 +13,8 @@
     │   ├── NoNodes                 503 no_available_nodes
     │   ├── AllNodesOffline         503 all_nodes_offline
     │   ├── NoCapableNodes          503 no_capable_nodes
+    │   ├── QueueFull               429 queue_full
+    │   ├── QueueTimeout            504 queue_timeout
     │   └── ShuttingDown            503 shutting_down
     ├── UpstreamError               the chosen node did not do its part
     │   ├── UpstreamFailed          502 upstream_failed
@@ -20,10 +22,12 @@
     └── NodeError                   what `/v0/nodes` answers to agents and operators
         ├── RegistrationRefused     400 model_list_unavailable, no_executable_models, …
         ├── WrongSecret             403 wrong_secret
-        └── NodeNotFound            404 node_not_found
+        ├── NodeNotFound            404 node_not_found
+        └── NotExcluded             404 not_excluded
 
 `status` is the HTTP status, `code` the word a program can compare, `kind` the class of error that the OpenAI and
-Anthropic APIs call `type`. The shape around them is the dialect's (`wire.dialects`). Messages say what to do next.
+Anthropic APIs call `type`; `retry_after`, in seconds, is when asking again makes sense (0: nothing is said). The shape
+around them is the dialect's (`wire.dialects`). Messages say what to do next.
 """
 
 from typing import ClassVar
@@ -36,9 +40,10 @@ class RouterError(Exception):
     code: str = "internal_error"
     kind: ClassVar[str] = "server_error"
 
-    def __init__(self, message: str) -> None:
+    def __init__(self, message: str, *, retry_after: int = 0) -> None:
         super().__init__(message)
         self.message = message
+        self.retry_after = retry_after
 
 
 class ConfigError(RouterError):
@@ -123,6 +128,22 @@ class NoCapableNodes(Unavailable):
     code = "no_capable_nodes"
 
 
+class QueueFull(Unavailable):
+    """All nodes that can are busy, and as many as may wait are waiting."""
+
+    status = 429
+    code = "queue_full"
+    kind = "rate_limit_error"
+
+
+class QueueTimeout(Unavailable):
+    """No place came free in the time that a request may wait."""
+
+    status = 504
+    code = "queue_timeout"
+    kind = "api_error"
+
+
 class ShuttingDown(Unavailable):
     """This process is about to end and takes nothing new."""
 
@@ -179,4 +200,12 @@ class NodeNotFound(NodeError):
 
     status = 404
     code = "node_not_found"
+    kind = "not_found_error"
+
+
+class NotExcluded(NodeError):
+    """There is no such exclusion to lift."""
+
+    status = 404
+    code = "not_excluded"
     kind = "not_found_error"

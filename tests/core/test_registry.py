@@ -1,15 +1,18 @@
 """The nodes, and which of them can run what."""
 
+import math
 from typing import Any
 
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from tests.core.making import fleet, indexes, occupy, scan
 
 from llm_router.contract import Address, Gpu, Heartbeat, Registration, RuntimeFacts
 from llm_router.core.health import Signal, State
-from llm_router.core.registry import DEFAULT_SLOTS, Node, Registry
+from llm_router.core.node import DEFAULT_SLOTS, Node
+from llm_router.core.registry import Registry
 
 HERE = Address("10.0.0.7", 11435)
 
@@ -121,6 +124,234 @@ def test_changes_say_why() -> None:
     assert "connection refused" in change.detail
 
 
+def available(registry: Registry) -> dict[str, list[str]]:
+    return {model: [n.id for n in nodes] for model, nodes in registry.available().items()}
+
+
+def test_a_model_is_excluded_on_one_node_and_for_that_model_alone() -> None:
+    """Requirement C6: the node stays in use for its other models, the model on other nodes."""
+    registry = fleet("a", "b", models=("m", "n"))
+    (change,) = registry.exclude("a", "m", "it answered 500", 10.0)
+    assert (change.event, change.node_id) == ("node.model_excluded", "a")
+    assert "m: it answered 500" in change.detail
+    assert available(registry) == {"m": ["b"], "n": ["a", "b"]}
+    assert [n.id for n in registry.excluded["m"]] == ["a"]
+
+
+def test_an_exclusion_can_be_seen() -> None:
+    """Requirements C6 and F1: which model, why, since when, and until when."""
+    registry = fleet("a")
+    registry.exclude("a", "m", "it answered 500", 10.0)
+    view = registry.nodes["a"].view()
+    (seen,) = view.exclusions
+    assert view.excluded == ["m"]
+    assert (seen.model, seen.reason, seen.since, seen.until) == ("m", "it answered 500", 10.0, 40.0)
+
+
+def test_a_second_failure_of_what_was_under_way_changes_nothing() -> None:
+    """Four requests break at once: that is one exclusion, and it does not grow."""
+    registry = fleet("a")
+    registry.exclude("a", "m", "first", 10.0)
+    assert registry.exclude("a", "m", "second", 11.0) == []
+    assert (registry.nodes["a"].excluded["m"].reason, registry.nodes["a"].excluded["m"].until) == ("first", 40.0)
+
+
+def test_each_failed_trial_doubles_the_time_to_the_next_up_to_ten_minutes() -> None:
+    """Requirement C7: 30 s, doubling to 10 min; each is said."""
+    registry, delays = fleet("a"), []
+    registry.exclude("a", "m", "500", 0.0)
+    for _ in range(6):
+        (change,) = registry.exclude("a", "m", "502", 100.0, trial=True)
+        delays.append(registry.nodes["a"].excluded["m"].until - 100.0)
+        assert change.event == "node.model_excluded"
+    assert delays == [60.0, 120.0, 240.0, 480.0, 600.0, 600.0]
+
+
+def test_the_time_to_the_first_trial_is_a_setting() -> None:
+    """Requirement C7, with another number than 30 s."""
+    registry = fleet("a", trial_after=2.0)
+    registry.exclude("a", "m", "500", 0.0)
+    assert registry.nodes["a"].excluded["m"].until == 2.0
+
+
+def test_a_lifted_exclusion_is_gone_with_all_it_had_grown_to() -> None:
+    """Requirement C7: by an operator, or after a trial that succeeded; the next failure counts from the start."""
+    registry = fleet("a")
+    registry.exclude("a", "m", "500", 0.0)
+    registry.exclude("a", "m", "500", 30.0, trial=True)
+    (change,) = registry.lift("a", "m", "by an operator")
+    assert (change.event, change.detail) == ("node.model_restored", "m: by an operator")
+    assert available(registry) == {"m": ["a"]}
+    registry.exclude("a", "m", "500", 100.0)
+    assert registry.nodes["a"].excluded["m"].until == 130.0
+
+
+def test_what_is_not_excluded_cannot_be_lifted() -> None:
+    """No changes tell the caller so; nor can a model fail where it is not."""
+    registry = fleet("a")
+    assert registry.lift("a", "m", "by an operator") == []
+    assert registry.lift("nobody", "m", "by an operator") == []
+    assert registry.exclude("a", "unheard of", "500", 0.0) == []
+    assert registry.exclude("nobody", "m", "500", 0.0) == []
+
+
+def test_registering_again_clears_the_exclusions() -> None:
+    """Requirements A8 and C7: it restarted, so what failed before may well work now."""
+    registry = Registry()
+    online(registry)
+    registry.exclude("a", "m", "500", 0.0)
+    registry.register("a", hello(), HERE, local=False, now=1.0)
+    registry.list_models("a", ("m",), 2.0)
+    assert available(registry) == {"m": ["a"]}
+
+
+def test_coming_back_from_offline_clears_the_exclusions() -> None:
+    """Requirement C7."""
+    registry = Registry()
+    online(registry)
+    registry.exclude("a", "m", "500", 0.0)
+    registry.signal("a", Signal.SILENT, 1.0)
+    registry.heartbeat("a", Heartbeat(), 2.0)
+    registry.list_models("a", ("m",), 3.0)
+    assert available(registry) == {"m": ["a"]}
+
+
+def test_another_runtime_on_the_node_clears_the_exclusions() -> None:
+    """Requirement C7: the agent restarted what hung, and says so by another version of its models."""
+    registry = fleet("a", models=("m", "n"))
+    for model in ("m", "n"):
+        registry.exclude("a", model, "500", 0.0)
+    assert registry.heartbeat("a", Heartbeat(models_version=0), 1.0) == []
+    changes = registry.heartbeat("a", Heartbeat(models_version=1), 2.0)
+    assert [c.event for c in changes] == ["node.model_restored"] * 2
+    assert available(registry) == {"m": ["a"], "n": ["a"]}
+
+
+def test_a_failure_from_before_the_restart_is_not_held_against_the_restarted_node() -> None:
+    """Requirement C7: its connections break when it stops, and some are noticed only after it is back."""
+    registry = Registry()
+    online(registry)
+    registry.register("a", hello(), HERE, local=False, now=1.0)
+    assert registry.exclude("a", "m", "connection lost", 1.0) == []
+    registry.list_models("a", ("m",), 2.0)
+    assert available(registry) == {"m": ["a"]}
+
+
+def test_a_suspicion_clears_no_exclusion() -> None:
+    """A probe that is answered says that the node lives, not that the model runs."""
+    registry = fleet("a")
+    registry.exclude("a", "m", "500", 0.0)
+    registry.signal("a", Signal.REQUEST_FAILED, 0.0)
+    registry.signal("a", Signal.PROBE_OK, 1.0)
+    assert available(registry) == {}
+
+
+def test_a_new_list_keeps_the_exclusions_of_what_is_still_on_it() -> None:
+    """Another model was added: that mends nothing. One that was taken off and comes back starts anew."""
+    registry = fleet("a", models=("m", "n"))
+    registry.exclude("a", "m", "500", 0.0)
+    registry.exclude("a", "n", "500", 0.0)
+    registry.list_models("a", ("m", "new"), 1.0)
+    registry.list_models("a", ("m", "n", "new"), 2.0)
+    assert available(registry) == {"n": ["a"], "new": ["a"]}
+
+
+def test_what_is_excluded_everywhere_is_not_offered() -> None:
+    """Requirement C8: the union of what online nodes list, minus that; C5: it is a known model all the same."""
+    registry = fleet("a", "b", models=("m", "n"))
+    registry.exclude("a", "m", "500", 0.0)
+    registry.exclude("b", "m", "500", 0.0)
+    assert list(registry.available()) == ["n"]
+    assert "m" in registry
+
+
+def test_a_node_with_all_its_models_excluded_stays_online() -> None:
+    """Requirement C9: and has nothing to offer."""
+    registry = fleet("a", models=("m", "n"))
+    for model in ("m", "n"):
+        registry.exclude("a", model, "500", 0.0)
+    assert registry.nodes["a"].state is State.ONLINE
+    assert available(registry) == {}
+
+
+def test_what_is_in_memory_is_what_the_node_says() -> None:
+    """Requirement D1: a heartbeat warms what is loaded, and cools what is not any more."""
+    registry = fleet("a", models=("m", "n"))
+    registry.heartbeat("a", Heartbeat(loaded=["m"]), 1.0)
+    assert indexes(registry)[3] == {"m": ["a"]}
+    registry.heartbeat("a", Heartbeat(loaded=["n"]), 2.0)
+    assert indexes(registry)[3] == {"n": ["a"]}
+    assert registry.nodes["a"].view().loaded == ["n"]
+
+
+def test_a_model_on_its_way_into_memory_is_not_taken_for_gone() -> None:
+    """While a request for it is being answered, a heartbeat that does not name it yet is early."""
+    registry = fleet("a")
+    registry.warm_up(registry.nodes["a"], "m", 30.0)
+    (lease,) = occupy(registry.nodes["a"])
+    registry.heartbeat("a", Heartbeat(), 1.0)
+    assert indexes(registry)[3] == {"m": ["a"]}
+    registry.nodes["a"].leases.discard(lease)
+    registry.heartbeat("a", Heartbeat(), 6.0)
+    assert indexes(registry)[3] == {}
+
+
+def test_a_node_that_goes_loses_its_memory() -> None:
+    """Offline or removed, nothing is loaded there any more."""
+    registry = fleet("a", "b")
+    for node_id in ("a", "b"):
+        registry.heartbeat(node_id, Heartbeat(loaded=["m"]), 1.0)
+    registry.signal("a", Signal.GOODBYE, 2.0)
+    registry.remove("b")
+    assert indexes(registry)[3] == {}
+
+
+def report(registry: Registry, *loaded: str) -> None:
+    registry.heartbeat("a", Heartbeat(loaded=list(loaded)), 1.0)
+
+
+def test_a_node_has_room_until_it_was_seen_to_make_some() -> None:
+    """A model that came without another going displaced nothing; nor does one that goes alone make room for any."""
+    registry = fleet("a")
+    for loaded in (("m",), ("m", "n"), ("n",), ()):
+        report(registry, *loaded)
+        assert registry.nodes["a"].idle_since() is None
+
+
+def test_a_node_that_gave_up_a_model_for_another_holds_so_many() -> None:
+    """From then on one more drives out the one that is unused for longest."""
+    registry = fleet("a")
+    node = registry.nodes["a"]
+    report(registry, "m", "n")
+    report(registry, "n", "o")
+    node.touch("n", 5.0)
+    node.touch("o", 4.0)
+    assert (node.holds, node.idle_since()) == (2, 4.0)
+    report(registry, "n")
+    assert node.idle_since() is None
+
+
+def test_a_node_that_is_seen_with_more_models_holds_more() -> None:
+    """Small ones take less room than large ones."""
+    registry = fleet("a")
+    node = registry.nodes["a"]
+    report(registry, "large")
+    report(registry, "m")
+    assert node.holds == 1
+    report(registry, "m", "n")
+    assert node.holds == 2
+
+
+def test_a_model_that_is_being_asked_is_not_driven_out() -> None:
+    """Only what is idle can go; where nothing is, one more has to wait."""
+    registry = fleet("a")
+    node = registry.nodes["a"]
+    report(registry, "large")
+    report(registry, "m")
+    occupy(node, "m", since=2.0)
+    assert node.idle_since() == math.inf
+
+
 def test_a_removed_node_is_forgotten() -> None:
     """Its models, too; removing or signalling what is not there does nothing."""
     registry = Registry()
@@ -172,9 +403,9 @@ class AnyStory(RuleBasedStateMachine):
     def signal(self, node_id: str, signal: Signal) -> None:
         self.registry.signal(node_id, signal, self.now)
 
-    @rule(node_id=IDS)
-    def heartbeat(self, node_id: str) -> None:
-        self.registry.heartbeat(node_id, Heartbeat(), self.now)
+    @rule(node_id=IDS, loaded=MODELS)
+    def heartbeat(self, node_id: str, loaded: list[str]) -> None:
+        self.registry.heartbeat(node_id, Heartbeat(loaded=loaded), self.now)
 
     @rule(node_id=IDS)
     def remove(self, node_id: str) -> None:
@@ -185,22 +416,28 @@ class AnyStory(RuleBasedStateMachine):
         self.now += seconds
         self.registry.tick(self.now)
 
-    def scan(self, *states: State) -> dict[str, set[str]]:
-        found: dict[str, set[str]] = {}
-        for node in self.registry:
-            for model in node.models if node.state in states else ():
-                found.setdefault(model, set()).add(node.id)
-        return found
+    @rule(node_id=IDS, model=st.sampled_from("mno"), trial=st.booleans())
+    def exclude(self, node_id: str, model: str, trial: bool) -> None:  # noqa: FBT001 - hypothesis gives it
+        self.registry.exclude(node_id, model, "500", self.now, trial=trial)
+
+    @rule(node_id=IDS, model=st.sampled_from("mno"))
+    def lift(self, node_id: str, model: str) -> None:
+        self.registry.lift(node_id, model, "by an operator")
 
     @invariant()
     def indexes_are_true(self) -> None:
+        """Rule 2 of the registry."""
         registry = self.registry
-        assert {m: {n.id for n in nodes} for m, nodes in registry.online.items()} == self.scan(State.ONLINE)
-        assert {m: {n.id for n in nodes} for m, nodes in registry.suspects.items()} == self.scan(State.SUSPECT)
-        assert list(registry.available()) == sorted(self.scan(State.ONLINE, State.SUSPECT))
-        assert {m for m in "mnop" if m in registry} == set(self.scan(*State))
-        assert all(len(nodes) == len({n.id for n in nodes}) for nodes in registry.online.values())
+        online, suspects, _, _ = found = scan(registry)
+        assert indexes(registry) == found
+        assert list(registry.available()) == sorted({*online, *suspects})
+        assert {m for m in "mnop" if m in registry} == {m for node in registry for m in node.models}
+
+    @invariant()
+    def only_nodes_in_rotation_have_exclusions(self) -> None:
+        """Requirement C7: what registers is free of them."""
+        assert not any(node.excluded for node in self.registry if node.state is State.REGISTERING)
 
 
-TestAnyStory = AnyStory.TestCase  # Rule 2 of the registry
+TestAnyStory = AnyStory.TestCase
 TestAnyStory.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)

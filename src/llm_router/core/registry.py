@@ -1,7 +1,8 @@
 """The nodes, and which of them can run what.
 
-Rule 1: all state about nodes lives here, and only the methods below change it.
-Rule 2: `online` and `suspects` are indexes by model, kept up to date by every change; a request looks up, never scans.
+Rule 1: all state about nodes lives here, and only the methods below change it; leases are the scheduler's.
+Rule 2: `online`, `suspects`, `excluded` and `warm` are indexes by model, kept up to date by every change; a request
+        looks up, never scans. A node that lists a model and is online or suspect is in one of the first three.
 Rule 3: what a change means to others (log, database, dashboard) is said by the `Change`s that a method returns.
 
 On a router a node is an agent or an attached server; on an agent it is a runtime (one llama.cpp process, one Ollama).
@@ -12,22 +13,12 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from llm_router.contract import Address, Gpu, Heartbeat, NodeKind, NodeView, Registration, RuntimeFacts
+from llm_router.contract import Address, Heartbeat, Registration
+from llm_router.core.exclusions import Exclusion
 from llm_router.core.health import Signal, State, after
+from llm_router.core.node import DEFAULT_SLOTS, EVERY_DIALECT, Node
 
-DEFAULT_SLOTS = 4  # what a node is taken to run at once when it does not say (design.md §5)
-
-EVERY_DIALECT = frozenset({"ollama", "openai", "anthropic"})
-
-# What each kind of node is asked in; the gateway translates the rest. An agent's own gateway translates what its
-# runtimes do not speak. Ollama serves /v1/chat/completions and /v1/messages too, and so do the OpenAI-compatible
-# servers of today; one that does not says so itself, with 404.
-DIALECTS: dict[NodeKind, frozenset[str]] = {
-    "agent": EVERY_DIALECT,
-    "ollama": EVERY_DIALECT,
-    "openai": frozenset({"openai", "anthropic"}),
-    "llamacpp": frozenset({"openai", "anthropic"}),
-}
+_IN_ROTATION = frozenset({State.ONLINE, State.SUSPECT})
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -39,100 +30,24 @@ class Change(msgspec.Struct, frozen=True):
     detail: str = ""
 
 
-class Node:
-    """One place where models run. Others read it; only the registry and the scheduler write."""
-
-    __slots__ = (
-        "address",
-        "dialects",
-        "done",
-        "failed",
-        "id",
-        "in_flight",
-        "kind",
-        "last_chosen",
-        "last_seen",
-        "local",
-        "models",
-        "models_version",
-        "name",
-        "os",
-        "report",
-        "runtimes",
-        "slots",
-        "state",
-    )
-
-    def __init__(  # noqa: PLR0913 - a node has this many facts, and all but four go by name
-        self,
-        id: str,  # noqa: A002 - the field's name everywhere else
-        name: str,
-        kind: NodeKind,
-        address: Address | None,
-        *,
-        dialects: frozenset[str],
-        runtimes: Iterable[RuntimeFacts] = (),
-        slots: int = 0,
-        os: str = "",
-        local: bool = False,
-        state: State = State.REGISTERING,
-        models: Iterable[str] = (),
-    ) -> None:
-        self.id = id
-        self.name = name
-        self.kind: NodeKind = kind
-        self.address = address
-        self.dialects = dialects
-        self.runtimes = tuple(runtimes)
-        self.slots = slots or sum(r.slots for r in self.runtimes) or DEFAULT_SLOTS
-        self.os = os
-        self.local = local
-        self.state = state
-        self.models = tuple(models)
-        self.models_version = 0
-        self.report = Heartbeat()
-        self.in_flight = 0
-        self.done = 0
-        self.failed = 0
-        self.last_chosen = 0.0
-        self.last_seen = 0.0
-
-    def view(self) -> NodeView:
-        """What `GET /v0/nodes` shows."""
-        gpus: list[Gpu] = self.report.gpus
-        return NodeView(
-            id=self.id,
-            name=self.name,
-            kind=self.kind,
-            state=self.state.value,
-            url=self.address.url if self.address else "",
-            local=self.local,
-            runtimes=list(self.runtimes),
-            models=list(self.models),
-            loaded=self.report.loaded,
-            excluded=[],
-            slots=self.slots,
-            in_flight=self.in_flight,
-            done=self.done,
-            failed=self.failed,
-            cpu=self.report.cpu,
-            memory=self.report.memory,
-            gpus=gpus,
-            os=self.os,
-            last_seen=self.last_seen,
-        )
-
-
 class Registry:
     """All nodes, and the index of models over them."""
 
-    def __init__(self, *, silence: float = 20.0) -> None:
-        """`silence`: seconds without a heartbeat after which an agent is offline (requirement A5)."""
+    def __init__(self, *, silence: float = 20.0, trial_after: float = 30.0) -> None:
+        """Seconds, both.
+
+        Args:
+            silence: without a heartbeat, after which an agent is offline (requirement A5).
+            trial_after: from an exclusion to its first trial (requirement C7).
+        """
         self.nodes: dict[str, Node] = {}
         self.online: dict[str, list[Node]] = {}
         self.suspects: dict[str, list[Node]] = {}
+        self.excluded: dict[str, list[Node]] = {}
+        self.warm: dict[str, list[Node]] = {}
         self._known: dict[str, int] = {}  # model -> how many nodes list it, in whatever state
         self._silence = silence
+        self._trial_after = trial_after
 
     # -- what is there
 
@@ -191,6 +106,7 @@ class Registry:
         if node is None:
             return []
         self._unlist(node)
+        self._cool(node, list(node.warm))
         return [Change("node.removed", node.id, node.name)]
 
     def list_models(self, node_id: str, models: Iterable[str], now: float) -> list[Change]:
@@ -203,19 +119,26 @@ class Registry:
         if new != node.models:
             self._unlist(node)
             node.models = new
+            node.excluded = {model: e for model, e in node.excluded.items() if model in new}
             self._list(node)
             changes.append(Change("node.models_changed", node.id, node.name, f"{len(new)} models"))
         return [*changes, *self.signal(node_id, Signal.MODELS_PULLED, now)]
 
     def heartbeat(self, node_id: str, report: Heartbeat, now: float) -> list[Change]:
-        """An agent reported. The caller pulls its models if `models_version` moved, or it is REGISTERING after this."""
+        """An agent reported. The caller pulls its models if `models_version` moved, or it is REGISTERING after this.
+
+        It moves when a runtime was started again, too: what failed before may well work now.
+        """
         node = self.nodes.get(node_id)
         if node is None:
             return []
-        node.report = report
+        moved = report.models_version != node.models_version
+        lifted = [c for m in list(node.excluded) if moved for c in self.lift(node_id, m, "its runtime is another one")]
+        before, node.report = set(node.report.loaded), report
         node.models_version = report.models_version
         node.last_seen = now
-        return self.signal(node_id, Signal.HEARTBEAT, now)
+        self._settle_warm(node, before, set(report.loaded))
+        return lifted + self.signal(node_id, Signal.HEARTBEAT, now)
 
     def signal(self, node_id: str, signal: Signal, now: float, detail: str = "") -> list[Change]:
         """Something was learned about a node's health; the table says what follows."""
@@ -229,9 +152,49 @@ class Registry:
             return []
         self._unlist(node)
         node.state = state
+        if state is State.REGISTERING:  # it restarted, or is back: what failed before may well work now (C7)
+            node.excluded.clear()
+        elif state is State.OFFLINE:
+            self._cool(node, list(node.warm))
         self._list(node)
         why = f"{signal.value}: {detail}" if detail else signal.value
         return [Change(f"node.{state.value}", node.id, node.name, why)]
+
+    def exclude(self, node_id: str, model: str, reason: str, now: float, *, trial: bool = False) -> list[Change]:
+        """The model failed on this node: new requests go elsewhere (requirement C6). `trial`: it was being tried.
+
+        A node out of rotation has nothing to be excluded from: what failed there began before it restarted or left.
+        """
+        node = self.nodes.get(node_id)
+        if node is None or model not in node.models or node.state not in _IN_ROTATION:
+            return []
+        exclusion = node.excluded.get(model)
+        if exclusion is None:
+            self._leave(node, model)
+            exclusion = node.excluded[model] = Exclusion(reason, now, self._trial_after)
+            self._enter(node, model)
+        elif trial:
+            exclusion.again(reason, now)
+        else:  # one of those that were under way when the first one failed
+            return []
+        why = f"{model}: {reason}; tried again after {exclusion.delay:g} s"
+        return [Change("node.model_excluded", node.id, node.name, why)]
+
+    def lift(self, node_id: str, model: str, reason: str) -> list[Change]:
+        """The model may be asked of this node again (requirement C7). No changes: it was not excluded."""
+        node = self.nodes.get(node_id)
+        if node is None or model not in node.excluded:
+            return []
+        self._leave(node, model)
+        del node.excluded[model]
+        self._enter(node, model)
+        return [Change("node.model_restored", node.id, node.name, f"{model}: {reason}")]
+
+    def warm_up(self, node: Node, model: str, ready: float) -> None:
+        """The model is in the node's memory, or on its way there until `ready`."""
+        if model not in node.warm:
+            self.warm.setdefault(model, []).append(node)
+        node.warm_up(model, ready)
 
     def tick(self, now: float) -> list[Change]:
         """Once a second: agents that fell silent go offline."""
@@ -241,30 +204,60 @@ class Registry:
                 changes += self.signal(node.id, Signal.SILENT, now, f"for {now - node.last_seen:.0f} s")
         return changes
 
-    # -- the index
+    # -- the indexes
+
+    def _settle_warm(self, node: Node, before: set[str], loaded: set[str]) -> None:
+        """What the node says is in its memory. What it is being asked for now may be on its way there.
+
+        A model that went when another one came had to make room: then its memory holds so many, and no more.
+        """
+        for model in loaded:
+            self.warm_up(node, model, 0.0)
+        if len(node.warm) > len(loaded):
+            asked = {lease.model for lease in node.leases}
+            self._cool(node, [m for m in node.warm if m not in loaded and m not in asked])
+        if before - loaded and node.warm.keys() - before:
+            node.holds = len(node.warm)
+        elif len(loaded) > node.holds:
+            node.holds = len(loaded)
+
+    def _cool(self, node: Node, models: Iterable[str]) -> None:
+        for model in models:
+            node.cool(model)
+            _take_out(self.warm, model, node)
 
     def _list(self, node: Node) -> None:
         for model in node.models:
             self._known[model] = self._known.get(model, 0) + 1
-        index = self._index_of(node)
-        if index is not None:
-            for model in node.models:
-                index.setdefault(model, []).append(node)
+            self._enter(node, model)
 
     def _unlist(self, node: Node) -> None:
         for model in node.models:
             _count_down(self._known, model)
-        index = self._index_of(node)
-        if index is not None:
-            for model in node.models:
-                index[model].remove(node)
-                if not index[model]:
-                    del index[model]
+            self._leave(node, model)
 
-    def _index_of(self, node: Node) -> dict[str, list[Node]] | None:
-        if node.state is State.ONLINE:
-            return self.online
-        return self.suspects if node.state is State.SUSPECT else None
+    def _enter(self, node: Node, model: str) -> None:
+        index = self._index_of(node, model)
+        if index is not None:
+            index.setdefault(model, []).append(node)
+
+    def _leave(self, node: Node, model: str) -> None:
+        index = self._index_of(node, model)
+        if index is not None:
+            _take_out(index, model, node)
+
+    def _index_of(self, node: Node, model: str) -> dict[str, list[Node]] | None:
+        if node.state not in _IN_ROTATION:
+            return None
+        if model in node.excluded:
+            return self.excluded
+        return self.online if node.state is State.ONLINE else self.suspects
+
+
+def _take_out(index: dict[str, list[Node]], model: str, node: Node) -> None:
+    index[model].remove(node)
+    if not index[model]:
+        del index[model]
 
 
 def _count_down(counts: dict[str, int], key: str) -> None:

@@ -11,7 +11,8 @@ class RequestRecord(msgspec.Struct, frozen=True, gc=False):
     """One request, as it ended. Times in seconds; tokens 0 where the answer did not say.
 
     `outcome`: done (the client has its answer, whatever its status), failed (no node could answer), broken (cut off
-    after the first byte), refused (never reached a node), cancelled (the client went away).
+    after the first byte), refused (never reached a node), cancelled (the client went away). `waited` is the part of
+    `seconds` that it spent in the queue.
     """
 
     id: str
@@ -30,3 +31,4 @@ class RequestRecord(msgspec.Struct, frozen=True, gc=False):
     prompt_tokens: int
     completion_tokens: int
     error: str
+    waited: float = 0.0

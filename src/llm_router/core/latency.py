@@ -1,0 +1,150 @@
+"""The policy `expected-latency`: whoever is likely to answer soonest.
+
+    cost = wait for a slot + a share of load if cold + prefill of what is not cached + a share of decode     (seconds)
+
+Decode counts for less than it takes, because the first token is waited for and the rest is read as it comes. A load
+counts for less, because those who come after profit from it; and for as much again as the model that has to go for it
+is in use, because that one will have to come back. Nodes about as good as the best take turns.
+
+A request may rather wait for a busy node than take a free one: it is noted on that node as a claim, so that those
+behind it see a longer wait there. Without that, load on a fleet of unequal machines drives models out of the memory of
+the fast ones again and again (docs/design.md has the figures).
+"""
+
+import math
+from collections.abc import Sequence
+
+from llm_router.core.ask import Ask
+from llm_router.core.estimates import Estimates, Model
+from llm_router.core.node import BUSY_CPU, Lease, Node
+
+LOAD_WEIGHT = 0.3  # of a second of loading; less than a half suits light load, more than a half heavy load
+DISPLACED_WEIGHT = 2.0  # of a second of loading that drives out a model which is in use
+IDLE_LOADS = 3.0  # a model unused for so many times the load's seconds is hardly missed
+EQUAL_SHARE, EQUAL_SECONDS = 1.15, 0.05  # within this of the best counts as equal (design.md §5)
+OVERDUE = 0.25  # of the time that a request has taken so far, once it takes longer than expected: what is still to come
+
+
+class ExpectedLatency:
+    """See above. `decode_weight`: what a second of decode counts, between a quick first token and a quick answer."""
+
+    def __init__(self, estimates: Estimates, decode_weight: float) -> None:
+        self._estimates = estimates
+        self._decode_weight = decode_weight
+
+    def choose(self, ask: Ask, candidates: Sequence[Node], now: float) -> Node | None:
+        """The cheapest, if it has a slot; else None, and the claim is noted."""
+        if len(candidates) == 1:
+            node = candidates[0]
+            return node if node.has_room() else None
+        if any([n.report.cpu > BUSY_CPU for n in candidates]):  # noqa: C419 - a list is quicker than a generator
+            candidates = _spared(candidates)
+        best = self._cheapest(ask, candidates, now)
+        if not best.has_room():
+            best.claims.add(ask)
+            ask.target = best.id
+            return None
+        return best
+
+    def costs(self, ask: Ask, candidates: Sequence[Node], now: float) -> list[dict[str, float]]:
+        """Seconds, each part as it counts; `credit` is what the cached part of the prompt saves."""
+        found = []
+        for node in candidates:
+            parts = self._parts(ask, node, now)
+            found.append({"cost": sum(parts.values())} | parts)
+        return found
+
+    def _cheapest(self, ask: Ask, candidates: Sequence[Node], now: float) -> Node:
+        """Whoever costs least; of those about as good, one with a free slot, and whoever was chosen longest ago.
+
+        Every request comes here with up to 32 candidates, so the parts of `_parts` are summed up in one loop.
+        """
+        estimates, name, holder = self._estimates, ask.model, ask.holder
+        model = estimates.model(name)
+        tokens = estimates.tokens(model, ask.size)
+        held, output = tokens * ask.held, self._decode_weight * model.output
+        costs = []
+        for node in candidates:
+            rates = node.rates.get(name)
+            if rates is None or rates.version != model.version:
+                rates = estimates.of(node, model)
+            cost = tokens / rates.prefill + output / rates.decode
+            ready = node.warm.get(name)
+            if ready is None:
+                cost += self._load(node, rates.load, now)
+            else:
+                if ready > now:
+                    cost += LOAD_WEIGHT * (ready - now)
+                if node.id == holder:
+                    cost -= held / rates.prefill
+            if len(node.leases) >= node.slots:
+                cost += self._wait(ask, node, model, now)
+            costs.append(cost)
+        least = min(costs)
+        limit = max(least * EQUAL_SHARE, least + EQUAL_SECONDS)
+        return min([n for n, cost in zip(candidates, costs, strict=True) if cost <= limit], key=_turn)
+
+    def _parts(self, ask: Ask, node: Node, now: float) -> dict[str, float]:
+        """What a candidate costs, part by part."""
+        model = self._estimates.model(ask.model)
+        rates = self._estimates.of(node, model)
+        tokens = self._estimates.tokens(model, ask.size)
+        ready = node.warm.get(ask.model)
+        holds = node.id == ask.holder and ready is not None
+        return {
+            "wait": 0.0 if node.has_room() else self._wait(ask, node, model, now),
+            "load": self._load(node, rates.load, now) if ready is None else LOAD_WEIGHT * max(0.0, ready - now),
+            "prefill": tokens / rates.prefill,
+            "decode": self._decode_weight * model.output / rates.decode,
+            "credit": 0.0 - tokens * ask.held / rates.prefill if holds else 0.0,
+        }
+
+    def _wait(self, ask: Ask, node: Node, model: Model, now: float) -> float:
+        """Seconds until a busy node has a slot for one more than claim one already and came before."""
+        leases = node.leases
+        turn = len(leases) - node.slots + sum(claim.arrived < ask.arrived for claim in node.claims)
+        if not turn and node.soonest > now:
+            return node.soonest - now
+        ends = sorted([self._remaining(lease, now) for lease in leases])
+        node.soonest = min(lease.until for lease in leases)
+        rounds, turn = divmod(turn, len(ends))
+        return ends[turn] + rounds * model.seconds
+
+    def _load(self, node: Node, seconds: float, now: float) -> float:
+        """What a load counts, with what it displaces; with the wait for room where every model there is in use."""
+        idle_since = node.idle_since()
+        if idle_since is None:  # room enough
+            return seconds * LOAD_WEIGHT
+        if idle_since > now:
+            wait = min(self._remaining(lease, now) for lease in node.leases)
+            return seconds * (LOAD_WEIGHT + DISPLACED_WEIGHT) + wait
+        missed = math.exp((idle_since - now) / (IDLE_LOADS * seconds))
+        return seconds * (LOAD_WEIGHT + DISPLACED_WEIGHT * missed)
+
+    def _remaining(self, lease: Lease, now: float) -> float:
+        """Seconds until a request is likely to be answered."""
+        if not lease.until:
+            lease.until = self._end(lease)
+        left = lease.until - now
+        return left if left > 0 else OVERDUE * (now - lease.since)
+
+    def _end(self, lease: Lease) -> float:
+        """When a request is expected to be answered; asked only where somebody might have to wait for it."""
+        node, ask = lease.node, lease.ask
+        model = self._estimates.model(lease.model)
+        rates = self._estimates.of(node, model)
+        begin = max(lease.since, node.warm.get(lease.model, 0.0))  # where it is cold: when it will have been loaded
+        share = 1 - ask.held if node.id == ask.holder and not lease.cold else 1.0
+        return begin + share * self._estimates.tokens(model, ask.size) / rates.prefill + model.output / rates.decode
+
+
+def _spared(candidates: Sequence[Node]) -> Sequence[Node]:
+    """Without the machines that are busy, unless no other has a free slot (requirement D1)."""
+    calm = [n for n in candidates if n.report.cpu <= BUSY_CPU]
+    if any(n.has_room() for n in calm):
+        return calm
+    return [n for n in candidates if n.has_room()] or candidates
+
+
+def _turn(node: Node) -> tuple[bool, int]:
+    return len(node.leases) >= node.slots, node.last_chosen

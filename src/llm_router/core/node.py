@@ -1,0 +1,199 @@
+"""A node, and the leases of requests that it is answering. Data only: the registry and the scheduler write it."""
+
+import math
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from llm_router.contract import Address, ExcludedModel, Gpu, Heartbeat, NodeKind, NodeView, RuntimeFacts
+from llm_router.core.ask import Ask
+from llm_router.core.health import State
+
+if TYPE_CHECKING:
+    from llm_router.core.exclusions import Exclusion
+    from llm_router.core.rates import Rates
+
+DEFAULT_SLOTS = 4  # what a node is taken to run at once when it does not say (design.md §5)
+BUSY_CPU = 80.0  # percent; a machine above it is used only when no other can (requirement D1)
+
+EVERY_DIALECT = frozenset({"ollama", "openai", "anthropic"})
+
+# What each kind of node is asked in; the gateway translates the rest. An agent's own gateway translates what its
+# runtimes do not speak. Ollama serves /v1/chat/completions and /v1/messages too, and so do the OpenAI-compatible
+# servers of today; one that does not says so itself, with 404.
+DIALECTS: dict[NodeKind, frozenset[str]] = {
+    "agent": EVERY_DIALECT,
+    "ollama": EVERY_DIALECT,
+    "openai": frozenset({"openai", "anthropic"}),
+    "llamacpp": frozenset({"openai", "anthropic"}),
+}
+
+
+class Node:
+    """One place where models run.
+
+    `leases` are the requests that it is answering; `claims` those that would rather wait for it than go elsewhere.
+    `warm` are the models that are in its memory or on their way there: model -> when it is ready; `used`: model -> when
+    it was asked for last, or answered; `holds`: how many fit into memory, infinity until it was seen to make room.
+    `soonest`: when the first of the leases is expected to end; 0 where nobody has asked since they changed.
+    `rates` is how fast it runs each, `pace` how it compares with the fastest node in prefill, decode and loads.
+    """
+
+    __slots__ = (
+        "_idle_since",
+        "_idle_since_is_known",
+        "address",
+        "claims",
+        "dialects",
+        "done",
+        "excluded",
+        "failed",
+        "holds",
+        "id",
+        "kind",
+        "last_chosen",
+        "last_seen",
+        "leases",
+        "local",
+        "models",
+        "models_version",
+        "name",
+        "os",
+        "pace",
+        "rates",
+        "report",
+        "runtimes",
+        "slots",
+        "soonest",
+        "state",
+        "used",
+        "warm",
+    )
+
+    def __init__(  # noqa: PLR0913 - a node has this many facts, and all but four go by name
+        self,
+        id: str,  # noqa: A002 - the field's name everywhere else
+        name: str,
+        kind: NodeKind,
+        address: Address | None,
+        *,
+        dialects: frozenset[str],
+        runtimes: Iterable[RuntimeFacts] = (),
+        slots: int = 0,
+        os: str = "",
+        local: bool = False,
+        state: State = State.REGISTERING,
+        models: Iterable[str] = (),
+    ) -> None:
+        self.id = id
+        self.name = name
+        self.kind: NodeKind = kind
+        self.address = address
+        self.dialects = dialects
+        self.runtimes = tuple(runtimes)
+        self.slots = slots or sum(r.slots for r in self.runtimes) or DEFAULT_SLOTS
+        self.os = os
+        self.local = local
+        self.state = state
+        self.models = tuple(models)
+        self.models_version = 0
+        self.report = Heartbeat()
+        self.leases: set[Lease] = set()
+        self.excluded: dict[str, Exclusion] = {}
+        self.warm: dict[str, float] = {}
+        self.used: dict[str, float] = {}
+        self.holds = math.inf
+        self.soonest = 0.0
+        self._idle_since: float | None = None
+        self._idle_since_is_known = False
+        self.rates: dict[str, Rates] = {}
+        self.pace = [1.0, 1.0, 1.0]
+        self.claims: set[Ask] = set()
+        self.done = 0
+        self.failed = 0
+        self.last_chosen = 0
+        self.last_seen = 0.0
+
+    @property
+    def in_flight(self) -> int:
+        """How many requests it is answering."""
+        return len(self.leases)
+
+    def has_room(self) -> bool:
+        """Whether it can take one more request now."""
+        return len(self.leases) < self.slots
+
+    def warm_up(self, model: str, ready: float) -> None:
+        """The model is in memory, or on its way there until `ready`."""
+        self.warm[model] = ready
+        self._idle_since_is_known = False
+
+    def cool(self, model: str) -> None:
+        """The model has left the memory."""
+        del self.warm[model]
+        self._idle_since_is_known = False
+
+    def touch(self, model: str, now: float) -> None:
+        """The model was asked for, or has answered."""
+        self.used[model] = now
+        self.soonest = 0.0
+        self._idle_since_is_known = False
+
+    def idle_since(self) -> float | None:
+        """Since when the model that one more would drive out of memory is unused; infinity: all are in use.
+
+        None: there is room for one more. Which model goes is the runtime's to say; the one unused for longest is what
+        they all say.
+        """
+        if not self._idle_since_is_known:
+            self._idle_since_is_known = True
+            self._idle_since = None
+            if len(self.warm) >= self.holds:
+                asked = {lease.model for lease in self.leases}
+                self._idle_since = min((self.used.get(m, 0.0) for m in self.warm if m not in asked), default=math.inf)
+        return self._idle_since
+
+    def view(self) -> NodeView:
+        """What `GET /v0/nodes` shows. Times are those of `now`."""
+        gpus: list[Gpu] = self.report.gpus
+        return NodeView(
+            id=self.id,
+            name=self.name,
+            kind=self.kind,
+            state=self.state.value,
+            url=self.address.url if self.address else "",
+            local=self.local,
+            runtimes=list(self.runtimes),
+            models=list(self.models),
+            loaded=sorted(self.warm),
+            excluded=sorted(self.excluded),
+            exclusions=[ExcludedModel(m, e.reason, e.since, e.until) for m, e in sorted(self.excluded.items())],
+            slots=self.slots,
+            in_flight=self.in_flight,
+            done=self.done,
+            failed=self.failed,
+            cpu=self.report.cpu,
+            memory=self.report.memory,
+            gpus=gpus,
+            os=self.os,
+            last_seen=self.last_seen,
+        )
+
+
+class Lease:
+    """One request's place on one node. Give it back with `Scheduler.on_done`, whatever happens.
+
+    `until`: when it is expected to end, 0 until somebody asked. `cold`: the model was not in the node's memory.
+    `trial`: it tries an excluded model again.
+    """
+
+    __slots__ = ("ask", "cold", "model", "node", "open", "since", "trial", "until")
+
+    def __init__(self, node: Node, ask: Ask, since: float) -> None:
+        self.node = node
+        self.ask = ask
+        self.model = ask.model
+        self.since = since
+        self.until = 0.0
+        self.cold = False
+        self.trial = False
+        self.open = True
