@@ -4,17 +4,22 @@ import asyncio
 import socket
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
 from llm_router.config import RouterConfig
 from llm_router.contract import Address
+from llm_router.core.ask import Ask
+from llm_router.core.estimates import Estimates
 from llm_router.core.health import State
-from llm_router.core.policies import least_requests
-from llm_router.core.registry import EVERY_DIALECT, Node, Registry
+from llm_router.core.node import EVERY_DIALECT, Lease, Node
+from llm_router.core.policies import LeastRequests
+from llm_router.core.registry import Registry
 from llm_router.core.scheduler import Scheduler
 from llm_router.core.usage import RequestRecord
+from llm_router.gateway import server
 from llm_router.gateway.plane import DataPlane
 from llm_router.gateway.server import Gateway
 from llm_router.gateway.upstream import Pool
@@ -113,10 +118,14 @@ class Client:
     async def chunks(self) -> list[bytes]:
         """A chunked body to its end; a body that is cut off raises IncompleteReadError with what came in `partial`."""
         found = []
-        while size := int(await self.reader.readuntil(b"\r\n"), 16):
-            found.append((await self.reader.readexactly(size + 2))[:-2])
-        await self.reader.readexactly(2)
+        while data := await self.chunk():
+            found.append(data)
         return found
+
+    async def chunk(self) -> bytes:
+        """One chunk's data; the last one's is empty."""
+        size = int(await self.reader.readuntil(b"\r\n"), 16)
+        return (await self.reader.readexactly(size + 2))[:-2]
 
     async def rest(self) -> bytes:
         """Everything until the gateway closes."""
@@ -133,10 +142,15 @@ class House:
         self.registry = Registry()
         self.records: asyncio.Queue[RequestRecord] = asyncio.Queue()
         self.failures: list[tuple[str, str]] = []
+        self.unreachable: list[str] = []
+        self.restored: list[str] = []
+        self.trials: list[str] = []
+        self.sign_every = 0.0
         self._upstreams: list[Upstream] = []
         self._clients: list[Client] = []
         self._home = home
         self.gateway: Gateway
+        self.plane: DataPlane
         self.port = 0
 
     async def start(self, **settings: object) -> None:
@@ -145,14 +159,31 @@ class House:
         await self._run(control)
         plane = DataPlane(
             self.registry,
-            Scheduler(self.registry, least_requests),
+            Scheduler(
+                self.registry,
+                LeastRequests(),
+                Estimates(),
+                queue_size=config.queue_size,
+                queue_timeout=config.queue_timeout,
+            ),
             Pool(connect_timeout=config.connect_timeout),
             control=control.address,
             record=self.records.put_nowait,
-            failed=lambda node, reason: self.failures.append((node.id, reason)),
+            failed=self._failed,
+            restored=lambda lease: self.restored.append(lease.node.id),
+            sign_every=self.sign_every,
+            answer_timeout=config.answer_timeout,
         )
+        self.plane = plane
         self.gateway = Gateway(plane, config)
         self.port = await self.gateway.start()
+
+    def _failed(self, lease: Lease, reason: str, unreachable: bool) -> None:  # noqa: FBT001 - DataPlane's call
+        self.failures.append((lease.node.id, reason))
+        if unreachable:
+            self.unreachable.append(lease.node.id)
+        if lease.trial:
+            self.trials.append(lease.node.id)
 
     async def stop(self) -> None:
         for client in self._clients:
@@ -162,12 +193,27 @@ class House:
             await upstream.stop()
 
     async def node(
-        self, name: str, *scripts: Script, dialects: frozenset[str] = EVERY_DIALECT, models: Sequence[str] = ("m",)
+        self,
+        name: str,
+        *scripts: Script,
+        dialects: frozenset[str] = EVERY_DIALECT,
+        models: Sequence[str] = ("m",),
+        slots: int = 0,
     ) -> Upstream:
         upstream = Upstream(scripts)
         await self._run(upstream)
         self.registry.add(
-            Node(name, name, "openai", upstream.address, dialects=dialects, state=State.ONLINE, models=models), 0.0
+            Node(
+                name,
+                name,
+                "openai",
+                upstream.address,
+                dialects=dialects,
+                slots=slots,
+                state=State.ONLINE,
+                models=models,
+            ),
+            0.0,
         )
         return upstream
 
@@ -179,9 +225,66 @@ class House:
     async def record(self) -> RequestRecord:
         return await asyncio.wait_for(self.records.get(), 5)
 
+    async def settled(self, requests: int = 1) -> list[RequestRecord]:
+        """Every request is over and recorded once, and nothing is held for any of them (requirement B7)."""
+        records = [await self.record() for _ in range(requests)]
+        await until(lambda: not self.plane.under_way and not any(node.in_flight for node in self.registry))
+        assert self.records.empty()
+        assert self.plane.scheduler.waiting == 0
+        return records
+
+    def occupy(self, model: str = "m") -> Lease:
+        """Take a place that only `vacate` gives back, as a request would that takes its time."""
+        lease = self.plane.scheduler.on_request(Ask(model, self.plane.now()), self.plane.now())
+        assert isinstance(lease, Lease)
+        return lease
+
+    def vacate(self, lease: Lease) -> None:
+        self.plane.deliver(self.plane.scheduler.on_done(lease, self.plane.now(), failed=False))
+
+    def look(self, later: float = 0.0) -> None:
+        """Look after every client, as the gateway would so many seconds from now."""
+        for client in list(self.gateway.clients):
+            client.sweep(self.plane.now() + later)
+
+    async def waiting(self, requests: int) -> None:
+        """Until so many wait in the queue."""
+        await until(lambda: self.plane.scheduler.waiting == requests)
+
     async def _run(self, upstream: Upstream) -> None:
         await upstream.start()
         self._upstreams.append(upstream)
+
+
+class Held:
+    """A script that reads requests, and answers when it is let go. `first` is sent at once; `closes`: it ends there."""
+
+    def __init__(self, *pieces: bytes, first: bytes = b"", closes: bool = False) -> None:
+        self.requests: list[bytes] = []
+        self.asked = asyncio.Event()
+        self.go = asyncio.Event()
+        self._first = first
+        self._pieces = pieces
+        self._closes = closes
+
+    async def __call__(self, conversation: Conversation) -> None:
+        while True:
+            self.requests.append(await conversation.request())
+            if self._first:
+                await conversation.send(self._first)
+            self.asked.set()
+            await self.go.wait()
+            for piece in self._pieces:
+                await conversation.send(piece)
+            if self._closes:
+                return
+
+
+async def until(so: Callable[[], bool]) -> None:
+    """Until it is so, where nothing tells."""
+    async with asyncio.timeout(5):
+        while not so():  # noqa: ASYNC110 - what is looked at has no event
+            await asyncio.sleep(0.002)  # noqa: TID251 - as above
 
 
 async def control_app(conversation: Conversation) -> None:
@@ -228,9 +331,34 @@ async def post(house: House, body: bytes = BODY, path: str = "/v1/chat/completio
     return client
 
 
+@asynccontextmanager
+async def opened(home: Path, *, sign_every: float = 0.0, **settings: object) -> AsyncIterator[House]:
+    house = House(home)
+    house.sign_every = sign_every
+    await house.start(**settings)
+    try:
+        yield house
+    finally:
+        await house.stop()
+
+
 @pytest.fixture
 async def house(tmp_path: Path) -> AsyncIterator[House]:
-    house = House(tmp_path)
-    await house.start()
-    yield house
-    await house.stop()
+    async with opened(tmp_path) as house:
+        yield house
+
+
+@pytest.fixture
+async def still(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[House]:
+    """A gateway that looks after its clients only when it is told to."""
+    monkeypatch.setattr(server, "SWEEP_EVERY", 3600)
+    async with opened(tmp_path) as house:
+        yield house
+
+
+@pytest.fixture
+async def signing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[House]:
+    """A gateway that gives signs of life as often as it looks, which is often."""
+    monkeypatch.setattr(server, "SWEEP_EVERY", 0.01)
+    async with opened(tmp_path, sign_every=0.02) as house:
+        yield house

@@ -10,7 +10,8 @@ from litestar.testing import TestClient
 
 from llm_router.contract import Address, Heartbeat
 from llm_router.core.health import Signal, State
-from llm_router.core.registry import EVERY_DIALECT, Node, Registry
+from llm_router.core.node import EVERY_DIALECT, Node
+from llm_router.core.registry import Registry
 from llm_router.errors import NodeNotFound
 from llm_router.gateway.control_app import control_app
 from llm_router.gateway.lists import list_routes

@@ -52,6 +52,15 @@ async def test_the_runtimes_error_is_translated(house: House) -> None:
     assert (status, answer) == (400, b'{"error":"too long"}')
 
 
+async def test_a_busy_runtime_says_when_to_come_again(house: House) -> None:
+    """C6: a 503 with Retry-After is no failure, and a router behind this gateway has to see that too."""
+    busy = whole(b'{"error":{"message":"busy"}}', b"503 Service Unavailable\r\nRetry-After: 7")
+    await house.node("one", answers(busy), dialects=OPENAI_ONLY)
+    client = await post(house, CHAT, "/api/chat")
+    status, headers, _ = await client.answer()
+    assert (status, headers["retry-after"]) == (503, "7")
+
+
 async def test_a_runtime_that_dies_within_an_event_leaves_whole_records(house: House) -> None:
     """B5: the error is a line of its own, directly behind the last good one."""
     await house.node("one", breaks_after(SSE_HEAD, chunk(DELTA), chunk(b'data: {"cho')), dialects=OPENAI_ONLY)

@@ -1,10 +1,11 @@
-"""How an upstream's answer reaches the client: three ways, chosen when its head is there.
+"""How an upstream's answer reaches the client: four ways, chosen when its head is there.
 
     Whole     kept until complete, then written in one piece; a node that dies in the middle of it can still be replaced
     Relay     the body's bytes pass as they came, framing and all
     Reframed  the body passes decoded, in framing of ours: a translated or close-delimited answer, an HTTP/1.0 client
+    Told      an error, to a client whose stream has begun with signs of life
 
-All three are fed with what the reader gives back and say by `started` whether the client has got anything yet.
+All are fed with what the reader gives back and say by `started` whether the client has got anything yet.
 """
 
 from collections.abc import Callable
@@ -23,6 +24,7 @@ DROP = HOP_BY_HOP | {
     b"access-control-max-age",
     b"content-length",
     b"x-llm-router-node",
+    b"x-queue-wait-ms",
     b"x-request-id",
 }
 
@@ -87,31 +89,69 @@ class Whole:
         raise NotImplementedError
 
 
+class Told:
+    """An answer that is not the stream which the client was promised: kept until complete, then told in `stream`."""
+
+    def __init__(self, stream: "Reframed", tell: Callable[[bytes], bytes]) -> None:
+        """`tell` makes a record of the answer's body."""
+        self.started = False
+        self._stream = stream
+        self._tell = tell
+        self._body = b""
+
+    def feed(self, body: bytes) -> None:
+        """Keep it."""
+        self._body += body
+
+    def end(self) -> None:
+        """Tell it, and end the stream."""
+        self.started = True
+        self._stream.append(self._tell(self._body))
+        self._stream.end()
+
+    def can_append(self) -> bool:
+        """The stream goes on."""
+        return True
+
+    def append(self, record: bytes) -> None:
+        """Write a record of ours."""
+        self._stream.append(record)
+
+
 class Relay:
     """Bytes pass as they came."""
 
     def __init__(self, write: Write, reader: ResponseReader, extra: bytes) -> None:
-        self.started = True
+        self.started = False
         self._write = write
         self._reader = reader
+        self._passed = False  # any byte of the body
         self._head = response_head(reader.status, reader.headers, reader.framing, reader.length, DROP, extra)
 
     def feed(self, body: bytes) -> None:
         """Pass it on; the head goes out with the first bytes, in one write."""
+        self._passed = True
         if self._head:
+            self.started = True
             body, self._head = self._head + body, b""
         self._write(body)
 
     def end(self) -> None:
-        """Nothing more: the framing that came has ended the message."""
+        """Nothing more, but the head of an answer without a body: the framing that came has ended the message."""
+        if self._head:
+            self.feed(b"")
 
     def can_append(self) -> bool:
-        """Between two chunks."""
-        return self._reader.framing is Framing.CHUNKED and self._reader.at_chunk_boundary()
+        """Before the first chunk, as often as need be; between two, once, since asking spends the reader."""
+        if self._reader.framing is not Framing.CHUNKED:
+            return False
+        return not self._passed or self._reader.at_chunk_boundary()
 
     def append(self, record: bytes) -> None:
         """As a chunk of its own."""
-        self._write(chunk(record))
+        passed = self._passed
+        self.feed(chunk(record))
+        self._passed = passed
 
 
 class Reframed:
@@ -134,7 +174,12 @@ class Reframed:
         self._chunked = chunked
         self._convert = convert
         self._finish = finish
-        self._head = response_head(status, headers, Framing.CHUNKED if chunked else Framing.CLOSE, 0, DROP, extra)
+        framing = Framing.CHUNKED if chunked else Framing.CLOSE
+        self._head = response_head(status, headers, framing, 0, DROP, extra)
+
+    def has_begun(self) -> None:
+        """The client has the head already, and signs of life after it."""
+        self._head = b""
 
     def feed(self, body: bytes) -> None:
         """Pass on what comes of it."""

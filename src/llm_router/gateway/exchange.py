@@ -50,7 +50,12 @@ class Caller(Protocol):
 
 
 class Exchange:
-    """One request; made when it is complete, and over when `_close` was called."""
+    """One request; made when it is complete, and over when `_close` was called.
+
+    `holds_head`: the client gets the head with the first byte of the body; until then another upstream can take over.
+    """
+
+    holds_head = False
 
     __slots__ = (
         "_client",
@@ -87,6 +92,9 @@ class Exchange:
     def cancel(self) -> None:
         """The client went away (requirement B6)."""
         self._close("cancelled", 499)  # nginx' word for it
+
+    def sweep(self, now: float) -> None:
+        """Once a second; an override looks whether this has taken too long."""
 
     def pause(self) -> None:
         """The client reads slower than the upstream writes."""
@@ -156,8 +164,9 @@ class Exchange:
                 self._delivery = self._choose()
                 if self._delivery is None:
                     return
-            self._delivery.feed(body)
-            self._note(body)
+            if body or not self.holds_head:
+                self._delivery.feed(body)
+                self._note(body)
             if reader.complete:
                 self._delivery.end()
         except UpstreamError as error:
@@ -216,7 +225,7 @@ class Exchange:
         return line + b"connection: keep-alive\r\n" if self._request.http10 else line
 
     def _note(self, body: bytes) -> None:
-        """Bytes passed; an override keeps the last of them."""
+        """Bytes of the body came; an override keeps the last of them."""
 
     # -- 10: the end
 
@@ -240,7 +249,10 @@ class Exchange:
         """Answer with an error of ours, in the caller's dialect."""
         if isinstance(error, ShuttingDown):
             self._request.keep_alive = False
-        self._client.write_error(error, dialect_of(self._request.path), self._extra())
+        extra = self._extra()
+        if error.retry_after:
+            extra += b"retry-after: %d\r\n" % error.retry_after
+        self._client.write_error(error, dialect_of(self._request.path), extra)
         self._close("refused" if isinstance(error, ClientError) else "failed", error.status)
 
     def _drop(self) -> None:

@@ -3,9 +3,9 @@
 1  head and body have arrived                 server.py
 2  path -> dialect and operation              server.py; none: `exchange.py` takes it to the control app
 3  who is asking                              (everyone on loopback; keys have their own issue)
-4  peek: model and stream, nothing else of the body is read
+4  peek: model, stream and messages                     (peek.py)
 5  the model's name is resolved
-6  the scheduler gives a lease, or says why not
+6  the scheduler gives a lease, or says why not, or that the request waits; a stream that waits gets signs of life
 7  an upstream connection: kept alive, or new. One that was kept and dies before the first byte is retried on a new one
    (exchange.py); a node that fails before the first byte sends us back to 6 without it
 8  the answer's bytes pass (delivery.py); a slow client pauses the upstream, a client that goes away ends it
@@ -17,20 +17,40 @@ from collections import deque
 from functools import lru_cache
 from time import time
 
-import msgspec
-
-from llm_router.contract import UNREADABLE, Address
+from llm_router.contract import Address
+from llm_router.core.ask import Ask
 from llm_router.core.catalog import resolve
-from llm_router.core.registry import Node
-from llm_router.core.scheduler import Lease
+from llm_router.core.health import State
+from llm_router.core.node import Lease, Node
+from llm_router.core.rates import Sample
+from llm_router.core.scheduler import Queued
 from llm_router.core.usage import Outcome, RequestRecord
-from llm_router.errors import BadRequest, RouterError, ShuttingDown, UpstreamError, UpstreamFailed
-from llm_router.gateway.delivery import Delivery, Whole
+from llm_router.errors import (
+    BadRequest,
+    ClientError,
+    QueueFull,
+    QueueTimeout,
+    RouterError,
+    ShuttingDown,
+    UpstreamError,
+    UpstreamFailed,
+    UpstreamTimeout,
+)
+from llm_router.gateway.delivery import Delivery, Reframed, Told, Whole
 from llm_router.gateway.exchange import OURS, Caller, Exchange
+from llm_router.gateway.peek import peek
 from llm_router.gateway.plane import DataPlane
 from llm_router.wire.dialects import dialect_of
 from llm_router.wire.dialects.base import Operation, Usage
-from llm_router.wire.http1 import CREDENTIALS, DecodedResponseReader, Framing, Request, ResponseReader, request_head
+from llm_router.wire.http1 import (
+    CREDENTIALS,
+    DecodedResponseReader,
+    Framing,
+    Header,
+    Request,
+    ResponseReader,
+    request_head,
+)
 from llm_router.wire.translate import Translation, translate
 
 # A whole answer up to this size (bytes) waits until it is complete, so that its node can still be replaced. Larger ones
@@ -39,51 +59,56 @@ HOLD = 256 * 1024
 # Pieces of a stream that are kept for its token counts: the record with them, [DONE] and the last chunk may come apart.
 TAIL = 4
 TAIL_BYTES = 8 * 1024  # of each such piece; a record with counts is below 2 kB
-# What a node answers when it is broken or busy: another one may do better.
-ANOTHER_MAY = frozenset({429, 500, 502, 503, 504})
+SHOWN = 500  # bytes of a node's error that a client is shown within a stream
+OFFLINE_PATIENCE = 10.0  # seconds of silence from a node that is offline until its requests are taken elsewhere
+# What a node answers when it is broken or busy, or has lost the model since it listed it: another one may do better.
+BROKEN = frozenset({500, 502, 503, 504})
+ANOTHER_MAY = BROKEN | {404, 429}
 
-_NOT_PASSED_ON = OURS | CREDENTIALS
-
-
-class _Peek(msgspec.Struct, gc=False):
-    model: str = ""
-    name: str = ""  # what Ollama called it first; its own command still does (api/types.go, ShowRequest)
-    stream: bool | None = None
-
-
-_peek = msgspec.json.Decoder(_Peek).decode
+# An answer is read on its way (counts, translation), and signs of life may stand before it: it is not to be compressed.
+_NOT_PASSED_ON = OURS | CREDENTIALS | {b"accept-encoding"}
 
 
 class Inference(Exchange):
     """A request for a model."""
 
     __slots__ = (
+        "_ask",
         "_asked",
         "_at",
         "_attempts",
+        "_begun",
         "_error",
+        "_failure",
         "_first",
         "_lease",
         "_model",
         "_node",
         "_operation",
+        "_signed",
+        "_stalled",
         "_streams",
         "_tail",
         "_translation",
-        "_tried",
+        "_waited",
     )
+
+    holds_head = True
 
     def __init__(self, plane: DataPlane, client: Caller, request: Request, operation: Operation) -> None:
         super().__init__(plane, client, request)
         self._operation = operation
-        self._at = plane.now()
-        self._first = 0.0
+        self._at = self._signed = plane.now()
+        self._first = self._waited = 0.0
         self._asked = self._model = ""
         self._streams = False
+        self._ask: Ask
         self._lease: Lease | None = None
         self._node: Node | None = None
-        self._tried: tuple[str, ...] = ()
+        self._begun = False  # the client has the head of a stream, and signs of life in it
+        self._stalled: tuple[bytes, float] | None = None  # the last bytes of a node that went offline, and since when
         self._attempts = 0
+        self._failure: UpstreamError | None = None
         self._error = ""
         self._translation: Translation | None = None
         self._tail: deque[bytes] = deque(maxlen=TAIL)
@@ -95,26 +120,51 @@ class Inference(Exchange):
         try:
             if plane.draining:
                 raise ShuttingDown("shutting down: ask again in a moment")
-            self._asked, self._streams = _read(self._request.body, operation)
+            peeked = peek(self._request.body, operation)
         except RouterError as error:
             self._refuse(error)
         else:
-            self._model = resolve(self._asked, plane.registry, tags=operation.dialect.tags)
+            self._asked, self._streams = peeked.model, peeked.streams
+            self._model = model = resolve(self._asked, plane.registry, tags=operation.dialect.tags)
+            size = len(self._request.body)
+            self._ask = Ask(model, self._at, size=size, conversation=peeked.conversation, owner=self)
             self._place()
+
+    def cancel(self) -> None:
+        """The client went away: its connection upstream is closed, its place in the queue given up (requirement B6)."""
+        if self._lease is None and not self._over:
+            self._plane.scheduler.on_cancel(self._ask)
+        super().cancel()
 
     # -- 6: a place
 
     def _place(self) -> None:
-        decision = self._plane.scheduler.on_request(self._model, self._plane.now(), self._tried)
-        if isinstance(decision, RouterError):
-            self._refuse(self._last_word(decision))
+        decision = self._plane.scheduler.on_request(self._ask, self._plane.now())
+        if isinstance(decision, Queued):
+            self._plane.look_after_queue()
         else:
-            self._take(decision)
+            self.placed(decision)
+
+    def placed(self, decision: Lease | RouterError) -> None:
+        """The scheduler has decided, at once or after a wait."""
+        ask, now = self._ask, self._plane.now()
+        if ask.queued:
+            self._waited += now - ask.queued
+            ask.queued = 0.0
+        if isinstance(decision, Lease):
+            self._lease = decision
+            if self._over:  # the client went away in between
+                self._give_back(failed=False)
+            else:
+                self._take(decision)
+        elif not self._over:
+            self._refuse(self._last_word(decision))
 
     def _take(self, lease: Lease) -> None:
-        self._lease = lease
         self._node = node = lease.node
         self._attempts += 1
+        self._first, self._stalled = 0.0, None  # what a node sent before it failed is none of this one's
+        self._tail.clear()
         try:
             self._translation = self._translation_for(node)
         except BadRequest as error:
@@ -134,14 +184,20 @@ class Inference(Exchange):
 
     def _last_word(self, refusal: RouterError) -> RouterError:
         """Nobody is left. If somebody tried, their failure is what the caller should hear of."""
-        return UpstreamFailed(self._error) if self._tried else refusal
+        if self._failure is None or isinstance(refusal, QueueFull | QueueTimeout):
+            return refusal
+        return self._failure
 
     def _deliver(self, answer: bytes, content_type: str) -> None:
         """The translation knows the answer already: nothing has to be asked of the runtime."""
-        self._first = self._plane.now()
-        whole = Whole(self._client.write, 200, [(b"content-type", content_type.encode())], self._extra())
-        whole.feed(answer)
-        whole.end()
+        delivery: Delivery
+        if self._begun:
+            delivery = self._stream()
+            answer += self._operation.dialect.record_end
+        else:
+            delivery = Whole(self._client.write, 200, [(b"content-type", content_type.encode())], self._extra())
+        delivery.feed(answer)
+        delivery.end()
         self._close("done", 200)
 
     async def _wake(self, node: Node) -> None:
@@ -155,7 +211,8 @@ class Inference(Exchange):
     # -- 7, 8
 
     def _new_reader(self) -> ResponseReader:
-        return DecodedResponseReader() if self._translation is not None or self._request.http10 else ResponseReader()
+        decoded = self._translation is not None or self._begun or self._request.http10
+        return DecodedResponseReader() if decoded else ResponseReader()
 
     def _payload(self, address: Address) -> bytes:
         request = self._request
@@ -171,10 +228,12 @@ class Inference(Exchange):
         reader = self._reader
         if reader.status in ANOTHER_MAY and self._move_on():
             return None
-        if not self._first:
-            self._first = self._plane.now()
+        if self._begun and reader.status != 200:
+            return self._reported()
         if self._translation is not None:
             return self._translated(self._translation)
+        if self._begun:
+            return self._reframed(200, [])
         if reader.framing is Framing.LENGTH and reader.length <= HOLD:
             return Whole(self._client.write, reader.status, reader.headers, self._extra())
         return super()._choose()
@@ -182,8 +241,9 @@ class Inference(Exchange):
     def _translated(self, translation: Translation) -> Delivery:
         status, extra = self._reader.status, self._extra()
         if status != 200:
-            json = [(b"content-type", b"application/json; charset=utf-8")]
-            return Whole(self._client.write, status, json, extra, lambda body: translation.error(status, body))
+            headers = [(b"content-type", b"application/json; charset=utf-8")]
+            headers += [header for header in self._reader.headers if header[0] == b"retry-after"]  # or busy were broken
+            return Whole(self._client.write, status, headers, extra, lambda body: translation.error(status, body))
         headers = [(b"content-type", translation.content_type.encode())]
         if self._streams:
             return self._reframed(status, headers, translation)
@@ -195,46 +255,138 @@ class Inference(Exchange):
             lambda body: translation.feed(body, time()) + translation.end(time()),
         )
 
+    def _reported(self) -> Delivery:
+        """The client has the head of a stream: an answer that is none becomes an error in it."""
+        status = self._reader.status
+        return Told(self._reframed(200, []), lambda body: self._in_stream(_told_by_node(status, body)))
+
+    def _in_stream(self, error: RouterError) -> bytes:
+        return self._operation.dialect.broken(error, mid_record=False)
+
     def _move_on(self) -> bool:
-        """The node is broken or busy: if another can answer, it shall."""
-        if self._node is None:
+        """The node is broken or busy: if another can answer, now or after a wait, it shall."""
+        lease, ask = self._lease, self._ask
+        if lease is None:
             return False
-        tried = (*self._tried, self._node.id)
-        decision = self._plane.scheduler.on_request(self._model, self._plane.now(), tried)
+        status = self._reader.status
+        failed = status in BROKEN and not _is_busy(status, self._reader.headers)
+        reason = f"answered with status {status}"
+        if failed:
+            self._blame(reason)
+        ask.tried |= {lease.node.id}
+        decision = self._plane.scheduler.on_request(ask, self._plane.now())
         if isinstance(decision, RouterError):
             return False
-        self._give_back(failed=self._reader.status != 429)
-        self._error = f"node '{self._node.name}' answered {self._reader.status}"
-        self._tried = tried
+        self._failure = UpstreamFailed(f"node '{lease.node.name}' {reason}")
+        self._error = self._failure.message
+        self._give_back(failed=failed)
         self._drop()
-        self._take(decision)
+        if isinstance(decision, Queued):
+            self._plane.look_after_queue()
+        else:
+            self.placed(decision)
         return True
 
     def _extra(self) -> bytes:
         line = super()._extra()
-        return line + b"x-llm-router-node: %b\r\n" % _header_value(self._node.name) if self._node is not None else line
+        if self._waited:
+            line += b"x-queue-wait-ms: %d\r\n" % round(self._waited * 1000)
+        lease = self._lease
+        return line + b"x-llm-router-node: %b\r\n" % _header_value(lease.node.name) if lease is not None else line
+
+    # -- while it waits
+
+    def sweep(self, now: float) -> None:
+        """Once a second: is the node still at it, and does the client need a sign of life?"""
+        lease, plane = self._lease, self._plane
+        if lease is not None:
+            if not self._first and now - lease.since > plane.answer_timeout:
+                self._give_up(UpstreamTimeout(f"no answer within {plane.answer_timeout:g} s"))
+            elif lease.node.state is State.OFFLINE:
+                self._watch(now)
+            else:
+                self._stalled = None
+        waits = self._streams and not self._first and not self._over
+        if waits and plane.sign_every and now - self._signed >= plane.sign_every:
+            self._sign(now)
+
+    def _watch(self, now: float) -> None:
+        """The node went offline. It may be about to end in order; silence says that it is not."""
+        last = self._tail[-1] if self._tail else b""
+        if self._stalled is None or self._stalled[0] is not last:
+            self._stalled = (last, now)
+        elif now - self._stalled[1] > OFFLINE_PATIENCE:
+            self._give_up(UpstreamFailed("went offline"))
+
+    def _give_up(self, error: UpstreamError) -> None:
+        self._drop()
+        if self._task is not None:
+            self._task.cancel()
+        self._failed(error)
+
+    def _sign(self, now: float) -> None:
+        """Something for the client to see. From here on it has a stream, and whatever follows comes in it."""
+        record = self._operation.dialect.sign_of_life(self._operation, self._asked, time())
+        if self._delivery is not None:  # the node has sent a head, and nothing since
+            if not (self._is_stream() and self._delivery.can_append()):
+                return
+            self._delivery.append(record)
+        else:
+            if self._upstream is not None and self._received:  # a part of a head: too late to have the body decoded
+                return
+            self._stream().append(record)
+            self._begun = True
+            if self._upstream is not None:
+                self._reader = self._new_reader()
+        self._signed = now
+
+    def _is_stream(self) -> bool:
+        """Whether the answer that has begun is what was asked for: not an error, nor one JSON text."""
+        if self._begun or self._translation is not None:
+            return True
+        kind = self._operation.dialect.stream_type.encode()
+        types = (value for name, value in self._reader.headers if name == b"content-type")
+        return self._reader.status == 200 and any(value.lower().startswith(kind) for value in types)
+
+    def _stream(self) -> Reframed:
+        """The stream that was begun for the client, or is begun by this."""
+        content_type = self._operation.dialect.stream_type.encode()
+        return self._reframed(200, [(b"content-type", content_type)])
+
+    def _reframed(self, status: int, headers: list[Header], translation: Translation | None = None) -> Reframed:
+        reframed = super()._reframed(status, headers, translation)
+        if self._begun:
+            reframed.has_begun()
+        return reframed
 
     # -- 9: tally
 
     def _note(self, body: bytes) -> None:
-        if body:
-            self._tail.append(body if len(body) <= TAIL_BYTES else body[-TAIL_BYTES:])
+        if not self._first:
+            self._first = self._plane.now()
+        self._tail.append(body if len(body) <= TAIL_BYTES else body[-TAIL_BYTES:])
 
     # -- 10
 
     def _failed(self, error: RouterError) -> None:
         node = self._node
         if node is not None and isinstance(error, UpstreamError):
-            self._plane.failed(node, error.message)
-            self._error = f"node '{node.name}' failed: {error.message}"
+            self._blame(error.message, unreachable=True)
+            self._failure = type(error)(f"node '{node.name}' failed: {error.message}")
+            self._error = self._failure.message
         if self._delivery is not None and self._delivery.started:
             self._break(error)
             return
         self._give_back(failed=True)
         self._delivery = None
         if node is not None:
-            self._tried = (*self._tried, node.id)
+            self._ask.tried |= {node.id}
         self._place()
+
+    def _blame(self, reason: str, *, unreachable: bool = False) -> None:
+        """Say that the node failed, for others to go elsewhere (requirement C6)."""
+        if self._lease is not None:
+            self._plane.failed(self._lease, reason, unreachable)
 
     def _break(self, error: RouterError) -> None:
         """The client has the beginning of an answer: it is told in its protocol (requirement B5).
@@ -258,21 +410,54 @@ class Inference(Exchange):
 
     def _refuse(self, error: RouterError) -> None:
         self._error = error.message
-        super()._refuse(error)
+        if not self._begun:
+            super()._refuse(error)
+            return
+        stream = self._stream()
+        stream.append(self._in_stream(error))
+        stream.end()
+        self._close("refused" if isinstance(error, ClientError) else "failed", error.status)
 
-    def _give_back(self, *, failed: bool) -> None:
-        if self._lease is not None:
-            self._plane.scheduler.on_done(self._lease, failed=failed)
-            self._lease = None
+    def _give_back(self, *, failed: bool, sample: Sample | None = None) -> None:
+        lease, self._lease = self._lease, None
+        if lease is not None:
+            plane = self._plane
+            plane.deliver(plane.scheduler.on_done(lease, plane.now(), failed=failed, sample=sample))
 
     def _settle(self, outcome: Outcome, status: int) -> None:
-        self._give_back(failed=outcome in {"failed", "broken"})
+        lease = self._lease
+        usage = sample = None
+        if outcome == "done" and status == 200:
+            usage = self._usage()
+            sample = self._sample(usage)
+            if lease is not None and lease.trial:
+                self._plane.restored(lease)
+        self._give_back(failed=outcome in {"failed", "broken"}, sample=sample)
+        if self._asked:
+            self._ask.owner = None  # nobody calls us any more: without the circle we are freed at once
         self._plane.inference_over()
-        self._plane.record(self._record(outcome, status))
+        self._plane.record(self._record(outcome, status, usage))
 
-    def _record(self, outcome: Outcome, status: int) -> RequestRecord:
+    def _sample(self, usage: Usage | None) -> Sample | None:
+        """What can be learned of it; a whole answer without counts tells nothing, or was no inference (/api/show)."""
+        lease = self._lease
+        if lease is None or not self._first or (usage is None and not self._streams):
+            return None
+        usage = usage or Usage()
+        return Sample(
+            prompt_tokens=usage.prompt_tokens,
+            completion_tokens=usage.completion_tokens,
+            evaluated=usage.evaluated,
+            prompt_seconds=usage.prompt_seconds,
+            completion_seconds=usage.completion_seconds,
+            load_seconds=usage.load_seconds,
+            first_byte=self._first - lease.since,
+            seconds=self._plane.now() - lease.since,
+            streamed=self._streams,
+        )
+
+    def _record(self, outcome: Outcome, status: int, usage: Usage | None) -> RequestRecord:
         now = self._plane.now()
-        usage = self._usage() if outcome == "done" else None
         node = self._node
         return RequestRecord(
             id=self.id.decode("latin-1"),
@@ -291,6 +476,7 @@ class Inference(Exchange):
             prompt_tokens=usage.prompt_tokens if usage else 0,
             completion_tokens=usage.completion_tokens if usage else 0,
             error=self._error if outcome != "done" else "",
+            waited=round(self._waited, 6),
         )
 
     def _usage(self) -> Usage | None:
@@ -300,20 +486,14 @@ class Inference(Exchange):
         return dialect.usage(b"".join(self._tail)) if self._tail else None
 
 
-def _read(body: bytes, operation: Operation) -> tuple[str, bool]:
-    """Step 4: model and stream. Raises BadRequest, which says where the body goes wrong."""
-    try:
-        peeked = _peek(body)
-    except msgspec.ValidationError as error:
-        raise BadRequest(str(error)) from None
-    except UNREADABLE as error:
-        where = f" (after byte {len(body)})" if "truncated" in str(error) else ""  # elsewhere msgspec says it itself
-        raise BadRequest(f"the body is not valid JSON: {error}{where}") from None
-    model = peeked.model or peeked.name
-    if not model:
-        raise BadRequest("'model' is missing: name the model that shall answer")
-    streams = operation.streams is not None and (operation.streams if peeked.stream is None else peeked.stream)
-    return model, streams
+def _is_busy(status: int, headers: list[Header]) -> bool:
+    """Whether a node says that it has too much to do: no failure of its (requirement C6)."""
+    return status == 429 or (status == 503 and any(name == b"retry-after" for name, _ in headers))
+
+
+def _told_by_node(status: int, body: bytes) -> UpstreamFailed:
+    text = body[:SHOWN].decode("utf-8", "replace")
+    return UpstreamFailed(f"the node answered with status {status}: {text}")
 
 
 @lru_cache(maxsize=4096)

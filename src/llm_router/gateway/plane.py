@@ -3,23 +3,35 @@
 import asyncio
 import itertools
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
+from time import monotonic
+from typing import Protocol, cast
 
 from llm_router.contract import Address
-from llm_router.core.registry import Node, Registry
-from llm_router.core.scheduler import Scheduler
+from llm_router.core.node import Lease
+from llm_router.core.registry import Registry
+from llm_router.core.scheduler import Decision, Scheduler
 from llm_router.core.usage import RequestRecord
-from llm_router.errors import UpstreamFailed
+from llm_router.errors import RouterError, UpstreamFailed
 from llm_router.gateway.upstream import Pool
 from llm_router.wire.http1 import Request
 
 ID_LENGTH = 128  # characters of a client's own x-request-id that are taken over
 
+LOOK_EVERY = 0.1  # seconds between looks at the queue while anybody waits: time alone can change what is best
+
+
+class Waiter(Protocol):
+    """Whoever asked the scheduler for a place and was told to wait: the owner of an `Ask`."""
+
+    def placed(self, decision: Lease | RouterError) -> None:
+        """The wait is over."""
+
 
 class DataPlane:
     """One per gateway. Exchanges read it and call it; only the gateway sets `draining`."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all but three go by name
         self,
         registry: Registry,
         scheduler: Scheduler,
@@ -28,8 +40,11 @@ class DataPlane:
         control: Address,
         control_headers: bytes = b"",
         record: Callable[[RequestRecord], None],
-        failed: Callable[[Node, str], None],
+        failed: Callable[[Lease, str, bool], None],
+        restored: Callable[[Lease], None] | None = None,
         wake: Callable[[str], Awaitable[Address]] | None = None,
+        sign_every: float = 0.0,
+        answer_timeout: float = 600.0,
     ) -> None:
         """Say who does what.
 
@@ -40,8 +55,12 @@ class DataPlane:
             control: where everything goes that is not inference.
             control_headers: header lines to add there (`ControlServer.headers`).
             record: told of every inference request, once; must be cheap.
-            failed: told when a node failed a request for a reason of its own; must be cheap.
+            failed: told when a node failed a request for a reason of its own, why, and whether it may not be there at
+                all; must be cheap.
+            restored: told when a trial of an excluded model went well.
             wake: brings up a node that has no address; raises UpstreamError when it cannot.
+            sign_every: seconds between signs of life to a client that waits for its stream to begin; 0: none.
+            answer_timeout: seconds that a node has to begin its answer.
         """
         self.registry = registry
         self.scheduler = scheduler
@@ -50,13 +69,17 @@ class DataPlane:
         self.control_headers = control_headers
         self.record = record
         self.failed = failed
+        self.restored = restored or _nothing_to_tell
         self.wake = wake or _nothing_to_wake
+        self.sign_every = sign_every
+        self.answer_timeout = answer_timeout
         self.draining = False
         self.loop = asyncio.get_running_loop()
-        self.now = self.loop.time
+        self.now = monotonic  # not the loop's time, which another clock may drive: the registry's times are of this one
         self.under_way = 0  # inference requests
         self._empty = asyncio.Event()
         self._empty.set()
+        self._look: asyncio.TimerHandle | None = None
         self._ids = itertools.count(1)
         self._id_prefix = secrets.token_hex(6).encode() + b"-"
 
@@ -75,12 +98,37 @@ class DataPlane:
         """Wait until no inference is under way."""
         await self._empty.wait()
 
+    def look_after_queue(self) -> None:
+        """Somebody waits: look again and again, until nobody does."""
+        if self._look is None:
+            self._look = self.loop.call_later(LOOK_EVERY, self._look_once)
+
+    def changed(self) -> None:
+        """The registry has changed: those who wait may have a chance."""
+        if self.scheduler.waiting:
+            self.deliver(self.scheduler.on_tick(self.now()))
+
+    def deliver(self, decisions: Iterable[Decision]) -> None:
+        """Tell those who waited. Not from within: what they do next may set the next one going."""
+        for ask, decision in decisions:
+            self.loop.call_soon(cast("Waiter", ask.owner).placed, decision)
+
+    def _look_once(self) -> None:
+        self._look = None
+        self.changed()
+        if self.scheduler.waiting:
+            self.look_after_queue()
+
     def request_id(self, request: Request) -> bytes:
         """The client's own x-request-id where it has a usable one, else a new one."""
         given = request.header(b"x-request-id")
         if given and len(given) <= ID_LENGTH and given.isascii() and given.decode("ascii").isprintable():
             return given
         return self._id_prefix + b"%d" % next(self._ids)
+
+
+def _nothing_to_tell(lease: Lease) -> None:
+    """Nothing is ever excluded here."""
 
 
 async def _nothing_to_wake(node_id: str) -> Address:

@@ -38,9 +38,10 @@ async def pull_models(session: aiohttp.ClientSession, kind: NodeKind, address: A
     url = f"{address.url}/v1/models"
     body = await _get(session, url, seconds)
     try:
-        return Listing(tuple(model_ids(body)))
+        models = tuple(model_ids(body))
     except UNREADABLE as error:
         raise UpstreamFailed(f"{url} does not answer with a list of models: {error}") from error
+    return Listing(models, loaded=models)  # such a server has in memory what it serves
 
 
 def why(error: aiohttp.ClientError) -> str:

@@ -3,7 +3,7 @@
 IDLE  nothing yet, or between two requests    closed after idle_timeout
 HEAD  within a head                           408 after head_timeout, however it trickles
 BODY  within a body                           408 after body_timeout without a byte
-an exchange under way                         no limit of ours: inference takes its time
+an exchange under way                         its own limits (`Inference.sweep`)
 """
 
 import asyncio
@@ -90,7 +90,7 @@ class Client(asyncio.Protocol):
             self._transport.pause_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
-        self._gateway.clients.discard(self)
+        self._gateway.lose(self)
         self._reader.ready.clear()
         if self._exchange is not None:
             self._exchange.cancel()
@@ -133,6 +133,8 @@ class Client(asyncio.Protocol):
 
     def sweep(self, now: float) -> None:
         """Close, or refuse, what has taken too long."""
+        if self._exchange is not None:
+            self._exchange.sweep(now)
         if self._exchange is not None or self._refusal is not None:
             return
         config, waited = self._gateway.config, now - self._since
@@ -149,6 +151,10 @@ class Client(asyncio.Protocol):
         """Between two requests there is nothing to lose."""
         if self._exchange is None and self._reader.phase is Phase.IDLE and not self._reader.ready:
             self._transport.close()
+
+    def close(self) -> None:
+        """End it when all that was written to it is sent."""
+        self._transport.close()
 
     def abort(self) -> None:
         """End it at once, whatever is under way."""
@@ -190,6 +196,7 @@ class Gateway:
         self.clients: set[Client] = set()
         self._server: asyncio.Server | None = None
         self._sweeper: asyncio.TimerHandle | None = None
+        self._gone = asyncio.Event()
 
     async def start(self) -> int:
         """Listen; the port it listens on.
@@ -219,6 +226,7 @@ class Gateway:
         try:
             async with asyncio.timeout(seconds):
                 await self.plane.empty()
+                await self._flushed()
         except TimeoutError:
             log.warning("gateway.cut", requests=self.plane.under_way, after=seconds)
         if self._sweeper is not None:
@@ -227,9 +235,22 @@ class Gateway:
             client.abort()
         self.plane.pool.close()
 
+    async def _flushed(self) -> None:
+        """Wait until slow clients have what was written to them."""
+        for client in list(self.clients):
+            client.close()
+        while self.clients:
+            self._gone.clear()
+            await self._gone.wait()
+
+    def lose(self, client: Client) -> None:
+        """A client's connection is gone."""
+        self.clients.discard(client)
+        self._gone.set()
+
     def _sweep(self) -> None:
+        self._sweeper = self.plane.loop.call_later(SWEEP_EVERY, self._sweep)  # first: whatever happens, there is a next
         now = self.plane.now()
         for client in list(self.clients):
             client.sweep(now)
         self.plane.pool.sweep(now)
-        self._sweeper = self.plane.loop.call_later(SWEEP_EVERY, self._sweep)

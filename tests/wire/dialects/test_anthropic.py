@@ -19,7 +19,7 @@ from llm_router.errors import (
 from llm_router.wire.dialects import ANTHROPIC, OPERATIONS, dialect_of
 from llm_router.wire.dialects.anthropic import error_type
 from llm_router.wire.dialects.base import Usage
-from llm_router.wire.stream import chunk
+from llm_router.wire.stream import SseCutter, chunk
 
 START = (
     b'event: message_start\ndata: {"type":"message_start","message":{"id":"x","content":[],'
@@ -88,6 +88,13 @@ def test_a_cut_record_becomes_the_error(cut: bytes) -> None:
     assert b"\n\n" not in event.removesuffix(b"\n\n")
     assert [line for line in lines if line.startswith(b"event:")][-1] == b"event: error"
     assert msgspec.json.decode(lines[-1].removeprefix(b"data: "))["error"]["message"] == "node gone"
+
+
+def test_a_sign_of_life_is_no_event() -> None:
+    """B2: a comment, which every reader of server-sent events skips."""
+    sign = ANTHROPIC.sign_of_life(OPERATIONS[b"/v1/messages"], "m", 0.0)
+    assert sign.startswith(b":")
+    assert SseCutter().feed(sign + STOP) == [b'{"type":"message_stop"}']
 
 
 @pytest.mark.parametrize(

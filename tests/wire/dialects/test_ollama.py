@@ -23,6 +23,7 @@ FINAL = (
 COUNTS = Usage(
     prompt_tokens=26,
     completion_tokens=282,
+    evaluated=26,
     prompt_seconds=0.342546,
     completion_seconds=4.535599,
     load_seconds=0.001334875,
@@ -57,6 +58,18 @@ def test_a_broken_stream_ends_with_an_error_record(cut: bytes) -> None:
     assert (b'{"done":false}\n' + cut + ending).splitlines()[-1] == b'{"error":"node gone"}'
 
 
+def test_a_sign_of_life_is_a_record_that_says_nothing() -> None:
+    """B2: the official client takes it, and nothing is added to the text; the time is that of the sign."""
+    chat = OLLAMA.sign_of_life(OPERATIONS[b"/api/chat"], "m:1b", 1.5)
+    generate = OLLAMA.sign_of_life(OPERATIONS[b"/api/generate"], "m:1b", 1.5)
+    assert (chat.count(b"\n"), chat[-1:], generate.count(b"\n"), generate[-1:]) == (1, b"\n", 1, b"\n")
+    said = client.ChatResponse.model_validate_json(chat)
+    assert (said.model, said.message.role, said.message.content, said.done) == ("m:1b", "assistant", "", False)
+    assert datetime.fromisoformat(said.created_at or "") == datetime(1970, 1, 1, 0, 0, 1, 500_000, UTC)
+    told = client.GenerateResponse.model_validate_json(generate)
+    assert (told.model, told.response, told.done, told.created_at) == ("m:1b", "", False, said.created_at)
+
+
 @pytest.mark.parametrize(
     "tail",
     [
@@ -74,7 +87,7 @@ def test_counts_come_from_the_last_record(tail: bytes) -> None:
 def test_embeddings_count_their_prompt() -> None:
     """`/api/embed` has no completion."""
     body = b'{"model":"m","embeddings":[[0.1]],"total_duration":14143917,"load_duration":1019500,"prompt_eval_count":8}'
-    assert OLLAMA.usage(body) == Usage(prompt_tokens=8, load_seconds=0.0010195)
+    assert OLLAMA.usage(body) == Usage(prompt_tokens=8, evaluated=8, load_seconds=0.0010195)
 
 
 @pytest.mark.parametrize(

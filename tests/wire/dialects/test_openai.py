@@ -25,7 +25,9 @@ RESPONSES_USAGE = (
 )
 DONE = b"data: [DONE]\n\n"
 COUNTED = Usage(prompt_tokens=22, completion_tokens=3)
-TIMED = Usage(prompt_tokens=22, completion_tokens=3, prompt_seconds=1.721 / 1e3, completion_seconds=0.952 / 1e3)
+TIMED = Usage(
+    prompt_tokens=22, completion_tokens=3, evaluated=1, prompt_seconds=1.721 / 1e3, completion_seconds=0.952 / 1e3
+)
 
 
 @pytest.mark.parametrize(
@@ -63,6 +65,15 @@ def test_a_broken_stream_ends_with_an_error_event(cut: bytes) -> None:
     error = UpstreamFailed("node gone")
     ending = OPENAI.broken(error, mid_record=bool(cut))
     assert SseCutter().feed(b"data: {}\n\n" + cut + ending)[-1] == OPENAI.error(error)
+
+
+@pytest.mark.parametrize("path", [b"/v1/chat/completions", b"/v1/completions", b"/v1/responses"])
+def test_a_sign_of_life_is_no_event(path: bytes) -> None:
+    """B2: a comment, which every reader of server-sent events skips, before an event and alone."""
+    sign = OPENAI.sign_of_life(OPERATIONS[path], "m", 0.0)
+    assert sign.startswith(b":")
+    assert SseCutter().feed(sign + sign + b"data: {}\n\n") == [b"{}"]
+    assert OPENAI.usage(sign) is None
 
 
 @pytest.mark.parametrize(

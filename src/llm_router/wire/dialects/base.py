@@ -21,10 +21,14 @@ class Operation(msgspec.Struct, frozen=True):
 
 
 class Usage(msgspec.Struct, frozen=True, gc=False):
-    """What the last record of an answer says: tokens, and seconds where the runtime tells them (else 0)."""
+    """What the last record of an answer says: tokens, and seconds where the runtime tells them (else 0).
+
+    `evaluated`: tokens of the prompt that `prompt_seconds` were spent on; the others were cached.
+    """
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    evaluated: int = 0
     prompt_seconds: float = 0.0
     completion_seconds: float = 0.0
     load_seconds: float = 0.0
@@ -51,6 +55,13 @@ class Dialect:
     def broken(self, error: RouterError, *, mid_record: bool) -> bytes:
         """The record that tells the client of a stream that it broke. `mid_record`: the last record was cut in two."""
         raise NotImplementedError
+
+    def sign_of_life(self, operation: Operation, model: str, now: float) -> bytes:  # noqa: ARG002 - NDJSON needs them
+        """A record that says nothing, for a client that waits for its stream to begin. `now`: seconds since 1970.
+
+        A comment: what follows a colon at the beginning of a line is ignored (WHATWG HTML, §9.2.6).
+        """
+        return b": waiting\n\n"
 
     def usage(self, tail: bytes) -> Usage | None:
         """Token counts from the end of an answer's bytes (framing included), whole or streamed; None: it has none."""

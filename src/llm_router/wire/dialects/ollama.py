@@ -5,6 +5,7 @@ Sources: ollama/ollama `docs/api.md` (routes, records, counts), `api/types.go` (
 """
 
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from hashlib import sha256
 
 import msgspec
@@ -39,6 +40,13 @@ class Ollama(Dialect):
         """A last line with the error, as Ollama itself ends a stream that fails."""
         return (b"\n" if mid_record else b"") + failure(error.message) + b"\n"
 
+    def sign_of_life(self, operation: Operation, model: str, now: float) -> bytes:
+        """A record with empty content: NDJSON has no comments, and clients append what they are told."""
+        at = datetime.fromtimestamp(now, UTC)
+        if operation.name == "ollama.chat":
+            return _ENCODER.encode(_Waiting(model, at, message=_Nothing())) + b"\n"
+        return _ENCODER.encode(_Waiting(model, at, response="")) + b"\n"
+
     def usage(self, tail: bytes) -> Usage | None:
         """The counts of the final record.
 
@@ -56,10 +64,24 @@ class Ollama(Dialect):
         return Usage(
             prompt_tokens=counts.prompt_eval_count,
             completion_tokens=counts.eval_count,
+            evaluated=counts.prompt_eval_count,
             prompt_seconds=counts.prompt_eval_duration / NANOSECONDS,
             completion_seconds=counts.eval_duration / NANOSECONDS,
             load_seconds=counts.load_duration / NANOSECONDS,
         )
+
+
+class _Nothing(msgspec.Struct, gc=False):
+    role: str = "assistant"
+    content: str = ""
+
+
+class _Waiting(msgspec.Struct, gc=False):
+    model: str
+    created_at: datetime
+    message: _Nothing | msgspec.UnsetType = msgspec.UNSET
+    response: str | msgspec.UnsetType = msgspec.UNSET
+    done: bool = False
 
 
 class _Counts(msgspec.Struct, gc=False):

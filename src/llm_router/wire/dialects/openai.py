@@ -47,6 +47,7 @@ class OpenAI(Dialect):
         return Usage(
             prompt_tokens=usage.prompt_tokens or usage.input_tokens or timings.prompt_n + timings.cache_n,
             completion_tokens=usage.completion_tokens or usage.output_tokens or timings.predicted_n,
+            evaluated=timings.prompt_n,
             prompt_seconds=timings.prompt_ms / MILLISECONDS,
             completion_seconds=timings.predicted_ms / MILLISECONDS,
         )
