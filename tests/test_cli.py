@@ -5,13 +5,14 @@ import sys
 from pathlib import Path
 
 import click
+import msgspec
 import pytest
 from click.testing import CliRunner, Result
 
 from llm_router import __version__, client
 from llm_router.cli import SettingOption, commands
 from llm_router.config import NodeConfig, RouterConfig
-from llm_router.contract import NodeView, RuntimeFacts
+from llm_router.contract import Candidate, ExcludedModel, Explanation, NodeView, NotCandidate, RuntimeFacts
 from llm_router.up import lines_to_try
 
 NOBODY = "http://127.0.0.1:9"  # the discard port: nobody listens there
@@ -64,7 +65,16 @@ def test_every_setting_is_an_option(command: str, config: type[RouterConfig | No
 
 
 @pytest.mark.parametrize(
-    "arguments", [["status"], ["nodes"], ["nodes", "list", "--json"], ["models"], ["chat", "m", "hi"]]
+    "arguments",
+    [
+        ["status"],
+        ["nodes"],
+        ["nodes", "list", "--json"],
+        ["nodes", "lift", "n", "m"],
+        ["models"],
+        ["explain", "m"],
+        ["chat", "m", "hi"],
+    ],
 )
 def test_no_router(arguments: list[str]) -> None:
     """Without a router a client command fails with status 1 and one line that says what to do."""
@@ -123,6 +133,7 @@ def node(name: str, state: str, models: list[str], loaded: list[str]) -> NodeVie
         models=models,
         loaded=loaded,
         excluded=[],
+        exclusions=[],
         slots=4,
         in_flight=1,
         done=2,
@@ -157,6 +168,70 @@ def test_table_for_a_program(capsys: pytest.CaptureFixture[str]) -> None:
     assert f"id-of-{name}" in out
     assert "\x1b" not in out
     assert len(out.splitlines()) == 2
+
+
+def test_exclusions(capsys: pytest.CaptureFixture[str]) -> None:
+    """What is kept from a node is shown with the reason (requirement C6); where nothing is, nothing is said of it."""
+    plain = node("plain", "online", ["m"], [])
+    client._print_exclusions([plain])  # noqa: SLF001 - as above
+    assert capsys.readouterr().out == ""
+    excluded = ExcludedModel("org/m:1", "it answered 500", since=1_000_000.0, until=1_000_030.0)
+    client._print_exclusions([plain, msgspec.structs.replace(plain, name="box", exclusions=[excluded])])  # noqa: SLF001 - as above
+    _, head, row = capsys.readouterr().out.splitlines()
+    assert head.split() == ["excluded", "on", "because", "tried", "again", "from"]
+    assert row.split()[:-1] == ["org/m:1", "box", "it", "answered", "500"]
+    assert row.split()[-1].endswith(":10")  # 30 s past 1,000,000, in whichever time zone
+
+
+LEASED = Explanation(
+    model="m",
+    policy="expected-latency",
+    decision="lease",
+    node_id="id-fast",
+    node="fast",
+    reason="lowest cost",
+    code="",
+    candidates=[
+        Candidate("id-fast", "fast", 4, 1, loaded=True, cost={"cost": 0.5, "wait": 0.0, "credit": -0.0}),
+        Candidate("id-slow", "slow", 2, 2, loaded=False, cost={"cost": 12.0, "wait": 11.25, "credit": -0.75}),
+    ],
+    others=[NotCandidate("id-old", "old", "it is offline")],
+)
+QUEUED = msgspec.structs.replace(LEASED, decision="queue", node_id="", node="", reason="every candidate is busy")
+REFUSED = msgspec.structs.replace(
+    QUEUED, decision="refuse", reason="no node lists it", code="model_not_found", candidates=[]
+)
+
+
+@pytest.mark.parametrize(
+    ("explanation", "line"),
+    [
+        (LEASED, "m goes to fast: lowest cost (policy expected-latency, costs in seconds)"),
+        (msgspec.structs.replace(LEASED, policy="metrics"), "m goes to fast: lowest cost (policy metrics)"),
+        (QUEUED, "m is queued: every candidate is busy (policy expected-latency, costs in seconds)"),
+        (REFUSED, "m is refused: no node lists it (model_not_found)"),
+    ],
+)
+def test_verdict(explanation: Explanation, line: str) -> None:
+    """The decision and its reason are in one line."""
+    assert client.verdict(explanation) == line
+
+
+def test_explanation(capsys: pytest.CaptureFixture[str]) -> None:
+    """The decision; the candidates with their costs in parts, the chosen one marked; who is out, and why."""
+    client._print_explanation(LEASED)  # noqa: SLF001 - as above
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert lines[0][:4] == ["m", "goes", "to", "fast:"]
+    assert lines[2] == ["node", "in", "flight", "in", "memory", "cost", "wait", "credit"]
+    assert lines[3] == ["→", "fast", "1", "of", "4", "yes", "0.500", "0", "0"]
+    assert lines[4] == ["slow", "2", "of", "2", "no", "12", "11.250", "-0.750"]
+    assert lines[7] == ["old", "it", "is", "offline"]
+
+
+def test_explanation_of_a_refusal(capsys: pytest.CaptureFixture[str]) -> None:
+    """Without candidates there is no table of them."""
+    client._print_explanation(msgspec.structs.replace(REFUSED, others=[]))  # noqa: SLF001 - as above
+    assert capsys.readouterr().out == client.verdict(REFUSED) + "\n"
 
 
 def test_answer_cannot_steer_the_terminal() -> None:

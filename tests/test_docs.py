@@ -11,6 +11,7 @@ import pytest
 from llm_router import errors
 from llm_router.cli import commands
 from llm_router.config import NodeConfig, RouterConfig
+from llm_router.router.api.routing import routing_routes
 from llm_router.router.app import _routes
 from llm_router.wire.dialects.anthropic import ANTHROPIC
 from llm_router.wire.dialects.ollama import OLLAMA
@@ -32,10 +33,10 @@ def command_lines(group: click.Group = commands, path: str = "llm-router") -> li
 
 def routes() -> set[str]:
     """Every path with its methods, as `GET /v0/nodes/{node_id}`."""
-    handlers = _routes(NOTHING, NOTHING, NOTHING)
+    handlers = [*_routes(NOTHING, NOTHING, NOTHING), *routing_routes(NOTHING)]
     found = {f"{method} {path}" for h in handlers for path in h.paths for method in h.http_methods}
     found |= {f"POST {path.decode()}" for dialect in (OLLAMA, OPENAI, ANTHROPIC) for path in dialect.operations}
-    return {re.sub(r"\{model_id:path\}", "{id}", line).replace(":str}", "}") for line in found}
+    return {re.sub(r"\{model_id:path\}", "{id}", line).replace(":str}", "}").replace(":path}", "}") for line in found}
 
 
 def error_codes() -> set[str]:

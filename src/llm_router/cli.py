@@ -231,7 +231,7 @@ def _end_with_parent() -> None:
 
 @commands.group(cls=Listing)
 def nodes() -> None:
-    """The nodes of a router: list, attach, remove."""
+    """The nodes of a router: list, attach, lift, remove."""
 
 
 @nodes.command("list")
@@ -286,6 +286,17 @@ def remove(node_id: str, router: str) -> None:
     client.remove(client.Router(router), node_id)
 
 
+@nodes.command()
+@click.argument("node_id", metavar="ID")
+@click.argument("model")
+@router_option
+def lift(node_id: str, model: str, router: str) -> None:
+    """Let MODEL be asked of the node with this ID again though it failed there."""
+    from llm_router import client
+
+    client.lift(client.Router(router), node_id, model)
+
+
 @commands.group(cls=Listing)
 def models() -> None:
     """The models of a router: list."""
@@ -309,6 +320,21 @@ def status(router: str, *, as_json: bool) -> None:
     from llm_router import client
 
     client.status(client.Router(router), as_json=as_json)
+
+
+@commands.command()
+@click.argument("model")
+@click.argument("prompt", required=False)
+@router_option
+@json_option
+def explain(model: str, prompt: str | None, router: str, *, as_json: bool) -> None:
+    """Show which node would answer a request for MODEL now, and why.
+
+    Nothing is asked of any node. A PROMPT shows what its length changes.
+    """
+    from llm_router import client
+
+    client.explain(client.Router(router), model, prompt, as_json=as_json)
 
 
 @commands.command()

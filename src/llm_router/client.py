@@ -4,15 +4,16 @@ It uses http.client, not aiohttp: a command line that answers at once must not s
 """
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import closing, suppress
+from datetime import UTC, datetime
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from urllib.parse import quote, urlsplit
 
 import msgspec
 
-from llm_router.contract import NODES, UNREADABLE, Attach, NodeView
+from llm_router.contract import NODES, UNREADABLE, Attach, Candidate, Explanation, NodeView
 from llm_router.errors import ConfigError, RouterError
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ TIMEOUT = 30.0  # seconds; attaching a server waits for its list of models
 ACCENT = "cyan"
 USABLE = ("online", "suspect")
 NUMBERS = ("models", "in flight", "done", "failed", "cpu", "memory")
+IN_SECONDS = "expected-latency"  # the policy whose costs are times; the others count turns, requests, points
 WIDE = 10_000  # columns when the output is not a terminal: nothing is cut off for a program
 
 
@@ -137,6 +139,7 @@ def list_nodes(router: Router, *, as_json: bool) -> None:
         _print_json(nodes)
     elif nodes:
         _print_nodes(nodes, who)
+        _print_exclusions(nodes)
     else:
         _say(f"No nodes yet. Start one on any machine: llm-router node --router {router.url}")
 
@@ -151,6 +154,12 @@ def remove(router: Router, node_id: str) -> None:
     """Remove a node."""
     router.call("DELETE", f"{NODES}/{quote(node_id, safe='')}")
     _say(f"removed {node_id}")
+
+
+def lift(router: Router, node_id: str, model: str) -> None:
+    """Lift the exclusion of a model on a node."""
+    router.call("DELETE", f"{NODES}/{quote(node_id, safe='')}/exclusions/{quote(model, safe='')}")
+    _say(f"{model} may be asked of {node_id} again")
 
 
 def list_models(router: Router, *, as_json: bool) -> None:
@@ -194,10 +203,64 @@ def status(router: Router, *, as_json: bool) -> None:
     if nodes:
         _say("")
         _print_nodes(nodes, how)
+        _print_exclusions(nodes)
 
 
 def _count(things: list[Any], noun: str) -> str:
     return f"{len(things)} {noun}{'' if len(things) == 1 else 's'}"
+
+
+# -- a decision
+
+
+def explain(router: Router, model: str, prompt: str | None, *, as_json: bool) -> None:
+    """Print what would happen to such a request now, and why."""
+    body: dict[str, object] = {"model": model}
+    if prompt is not None:
+        body["messages"] = [{"role": "user", "content": prompt}]
+    explanation = router.read(router.call("POST", "/v0/routing/explain", body), Explanation)
+    if as_json:
+        _print_json(explanation)
+    else:
+        _print_explanation(explanation)
+
+
+def _print_explanation(explanation: Explanation) -> None:
+    """Print the decision, then who was weighed, then who was not."""
+    _say(verdict(explanation))
+    if explanation.candidates:
+        _say("")
+        rows = [weighed(c, explanation.node_id) for c in explanation.candidates]
+        numbers = ["in flight", *explanation.candidates[0].cost]
+        _print_table(list(rows[0]), (list(row.values()) for row in rows), numbers)
+    if explanation.others:
+        _say("")
+        _print_table(["other node", "why not"], ([o.node, o.reason] for o in explanation.others))
+
+
+def verdict(explanation: Explanation) -> str:
+    """Return the decision and its reason, in one line."""
+    model, reason = explanation.model, explanation.reason
+    if explanation.decision == "refuse":
+        return f"{model} is refused: {reason} ({explanation.code})"
+    units = ", costs in seconds" if explanation.policy == IN_SECONDS else ""
+    end = "goes to " + explanation.node if explanation.decision == "lease" else "is queued"
+    return f"{model} {end}: {reason} (policy {explanation.policy}{units})"
+
+
+def weighed(candidate: Candidate, chosen: str) -> dict[str, str]:
+    """Return what `explain` shows of a candidate; its cost, then the parts of it in the policy's order."""
+    mark = {"": "→" if candidate.node_id == chosen else "", "node": candidate.node}
+    room = {
+        "in flight": f"{candidate.in_flight} of {candidate.slots}",
+        "in memory": "yes" if candidate.loaded else "no",
+    }
+    return mark | room | {part: _amount(value) for part, value in candidate.cost.items()}
+
+
+def _amount(value: float) -> str:
+    """Thousandths, as seconds are shown to the millisecond; a plain 0 for what is none."""
+    return f"{value + 0.0:.0f}" if value.is_integer() else f"{value:.3f}"  # -0.0 + 0.0 is 0.0
 
 
 # -- a conversation
@@ -309,14 +372,27 @@ def _dot(node: NodeView) -> str:
     return "●" if node.state in USABLE else "○"
 
 
-def _print_table(columns: list[str], rows: Iterable[list[str]]) -> None:
+def _print_exclusions(nodes: Iterable[NodeView]) -> None:
+    """Print which models are kept from which nodes, if any are."""
+    rows = [[e.model, node.name, e.reason, _clock(e.until)] for node in nodes for e in node.exclusions]
+    if rows:
+        _say("")
+        _print_table(["excluded", "on", "because", "tried again from"], rows)
+
+
+def _clock(at: float) -> str:
+    """Seconds since the epoch as the time of day here: an exclusion is tried again within minutes."""
+    return datetime.fromtimestamp(at, UTC).astimezone().strftime("%H:%M:%S")
+
+
+def _print_table(columns: list[str], rows: Iterable[list[str]], numbers: Collection[str] = NUMBERS) -> None:
     from rich.table import Table  # noqa: PLC0415 - 80 ms that a chat must not pay
     from rich.text import Text  # noqa: PLC0415 - as above
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     for name in columns:
-        side: Literal["left", "right"] = "right" if name in NUMBERS else "left"
-        table.add_column(name, style=ACCENT if name in ("", "model") else "", justify=side, overflow="fold")
+        side: Literal["left", "right"] = "right" if name in numbers else "left"
+        table.add_column(name, style=ACCENT if name in ("", "model", "excluded") else "", justify=side, overflow="fold")
     for row in rows:
         style = "dim" if row[0] == "○" else ""
         table.add_row(*(Text(cell, style=style) for cell in row))

@@ -66,6 +66,9 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     body_timeout: Annotated[Seconds, declared("Seconds a request's body may stand still.")] = 30.0
     idle_timeout: Annotated[Seconds, declared("Seconds an idle keep-alive connection is held.")] = 75.0
     connect_timeout: Annotated[Seconds, declared("Seconds for a connection to a node or runtime.")] = 5.0
+    answer_timeout: Annotated[Seconds, declared("Seconds a node or runtime has to begin its answer.")] = 600.0
+    queue_size: Annotated[int, Meta(ge=0), declared("Requests that may wait for one model; 0: none waits.")] = 100
+    queue_timeout: Annotated[Seconds, declared("Seconds a request may wait for a free slot.")] = 60.0
     drain_timeout: Annotated[Seconds, declared("Seconds that requests in flight have at shutdown.")] = 30.0
 
     @classmethod
@@ -111,8 +114,15 @@ class RouterConfig(Config, frozen=True, kw_only=True):
 
     workers: Annotated[int, Meta(ge=1, le=1), declared("Processes; more than one needs a shared database.")] = 1
     policy: Annotated[
-        Literal["least-requests", "round-robin"], declared("Which of the nodes that can answer gets a request.")
-    ] = "least-requests"
+        Literal["expected-latency", "least-requests", "metrics", "round-robin"],
+        declared("Which of the nodes that can answer gets a request."),
+    ] = "expected-latency"
+    decode_weight: Annotated[
+        float,
+        Meta(ge=0, le=1),
+        declared("What a second of decode counts for expected-latency: 0 a quick first token, 1 a quick whole answer."),
+    ] = 0.4
+    trial_after: Annotated[Seconds, declared("Seconds until a model that failed on a node is tried there.")] = 30.0
     silence: Annotated[Seconds, declared("Seconds without a heartbeat after which a node is offline.")] = 20.0
     probe_every: Annotated[Seconds, declared("Seconds between checks of attached servers.")] = 5.0
     pull_timeout: Annotated[Seconds, declared("Seconds for a node's list of models to arrive in.")] = 5.0

@@ -9,8 +9,8 @@ from structlog.testing import capture_logs
 
 from llm_router.contract import Address
 from llm_router.core.health import State
+from llm_router.core.node import Node as RegistryNode
 from llm_router.core.registry import Change, Registry
-from llm_router.core.registry import Node as RegistryNode
 from llm_router.core.usage import RequestRecord
 from llm_router.router import ledger as ledgers
 from llm_router.router.credentials import Credentials

@@ -13,7 +13,8 @@ from tests.router.fake_node import FakeNode, fake_node
 from llm_router.config import RouterConfig
 from llm_router.contract import NodeKind
 from llm_router.core.health import Signal, State
-from llm_router.core.registry import DIALECTS, Change, Node, Registry
+from llm_router.core.node import DIALECTS, Node
+from llm_router.core.registry import Change, Registry
 from llm_router.router.prober import Prober, meaning
 
 

@@ -5,6 +5,7 @@ are given their time first, and the ledger's last batch is written when nobody c
 """
 
 import errno
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
@@ -15,8 +16,12 @@ from litestar.handlers import HTTPRouteHandler
 
 from llm_router import __version__
 from llm_router.config import RouterConfig
-from llm_router.contract import Address
-from llm_router.core.policies import POLICIES
+from llm_router.contract import Address, Explanation
+from llm_router.core.ask import Ask
+from llm_router.core.catalog import resolve
+from llm_router.core.estimates import Estimates
+from llm_router.core.explain import explain
+from llm_router.core.policies import make_policy
 from llm_router.core.registry import Change, Registry
 from llm_router.core.scheduler import Scheduler
 from llm_router.errors import ConfigError
@@ -24,6 +29,7 @@ from llm_router.gateway import log as logs
 from llm_router.gateway.control import ControlServer
 from llm_router.gateway.control_app import control_app
 from llm_router.gateway.lists import list_routes
+from llm_router.gateway.peek import peek
 from llm_router.gateway.plane import DataPlane
 from llm_router.gateway.server import Gateway
 from llm_router.gateway.signals import stop_requested
@@ -32,6 +38,7 @@ from llm_router.router.api.events import event_routes
 from llm_router.router.api.health import health_routes
 from llm_router.router.api.nodes import node_routes
 from llm_router.router.api.requests import request_routes
+from llm_router.router.api.routing import routing_routes
 from llm_router.router.credentials import Credentials
 from llm_router.router.fleet import Fleet
 from llm_router.router.ledger import Ledger
@@ -42,7 +49,9 @@ from llm_router.router.store.database import Database
 
 log = structlog.get_logger()
 
-TROUBLE = frozenset({"node.suspect", "node.offline", "node.refused"})  # what an operator should see among the rest
+SIGN_EVERY = 10.0  # seconds: what proxies and clients between us and a person wait for at least
+# What an operator should see among the rest.
+TROUBLE = frozenset({"node.suspect", "node.offline", "node.refused", "node.model_excluded"})
 
 
 async def run(config: RouterConfig, *, ready: Callable[[int], None]) -> None:
@@ -67,28 +76,44 @@ async def serving(config: RouterConfig) -> AsyncIterator[int]:
         database = Database(config.home / "router" / "router.db")
         stack.push_async_callback(database.close)
         await database.open()
-        registry = Registry(silence=config.silence)
+        registry = Registry(silence=config.silence, trial_after=config.trial_after)
+        estimates = Estimates()
+        scheduler = Scheduler(
+            registry,
+            make_policy(config.policy, estimates, config.decode_weight),
+            estimates,
+            queue_size=config.queue_size,
+            queue_timeout=config.queue_timeout,
+        )
         credentials = Credentials()
         ledger = Ledger(database, partial(snapshot, registry, credentials))
         ledger.start()
         stack.push_async_callback(ledger.stop)
-        publish = partial(_publish, ledger)
+        publish = Publisher(ledger)
         session = await stack.enter_async_context(_session())
         prober = Prober(registry, session, config, publish)
         stack.push_async_callback(prober.stop)
         fleet = Fleet(registry, credentials, prober, publish, ledger.touch)
         fleet.restore(await database.run(queries.load_nodes))
-        control = ControlServer(control_app(_routes(fleet, database, ledger)))
+        routes = [
+            *_routes(fleet, database, ledger),
+            *routing_routes(partial(_explain, registry, scheduler, config.policy)),
+        ]
+        control = ControlServer(control_app(routes))
         stack.push_async_callback(control.stop)
         plane = DataPlane(
             registry,
-            Scheduler(registry, POLICIES[config.policy]),
+            scheduler,
             Pool(connect_timeout=config.connect_timeout),
             control=await control.start(),
             control_headers=control.headers,
             record=ledger.request,
             failed=fleet.request_failed,
+            restored=fleet.trial_went_well,
+            sign_every=SIGN_EVERY,
+            answer_timeout=config.answer_timeout,
         )
+        publish.also(plane.changed)
         gateway = Gateway(plane, config)
         port = await _listen(gateway, config)
         stack.push_async_callback(gateway.drain, config.drain_timeout)
@@ -113,11 +138,33 @@ def _session() -> aiohttp.ClientSession:
     return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, force_close=True))
 
 
-def _publish(ledger: Ledger, changes: list[Change]) -> None:
-    for change in changes:
-        write = log.warning if change.event in TROUBLE else log.info
-        write(change.event, node=change.name, node_id=change.node_id, detail=change.detail)
-        ledger.change(change)
+class Publisher:
+    """Tells everybody of changes: the log, the ledger, and those who wait for a node."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._then: Callable[[], None] | None = None
+
+    def also(self, then: Callable[[], None]) -> None:
+        """`then` is called after changes."""
+        self._then = then
+
+    def __call__(self, changes: list[Change]) -> None:
+        """Tell of these."""
+        for change in changes:
+            write = log.warning if change.event in TROUBLE else log.info
+            write(change.event, node=change.name, node_id=change.node_id, detail=change.detail)
+            self._ledger.change(change)
+        if changes and self._then is not None:
+            self._then()
+
+
+def _explain(registry: Registry, scheduler: Scheduler, policy: str, body: bytes) -> Explanation:
+    peeked = peek(body)
+    now = time.monotonic()
+    model = resolve(peeked.model, registry, tags=True)
+    ask = Ask(model, now, size=len(body), conversation=peeked.conversation)
+    return explain(registry, scheduler, policy, ask, now)
 
 
 async def _listen(gateway: Gateway, config: RouterConfig) -> int:

@@ -25,8 +25,9 @@ from llm_router.contract import (
     parse_address,
 )
 from llm_router.core.health import Signal, State
-from llm_router.core.registry import DIALECTS, Change, Node, Registry
-from llm_router.errors import BadRequest, NodeNotFound, RegistrationRefused, RouterError, UpstreamFailed
+from llm_router.core.node import DIALECTS, Lease, Node
+from llm_router.core.registry import Change, Registry
+from llm_router.errors import BadRequest, NodeNotFound, NotExcluded, RegistrationRefused, RouterError, UpstreamFailed
 from llm_router.gateway.probe import Listing
 from llm_router.router.addresses import is_here, node_address
 from llm_router.router.clock import epoch
@@ -162,6 +163,7 @@ class Fleet:
             local=is_here(address.host),
         )
         self._publish([*self.registry.add(node, now), *self.registry.list_models(node_id, listing.models, now)])
+        self.registry.heartbeat(node_id, Heartbeat(loaded=list(listing.loaded)), now)
         self._prober.watch(node_id)
         return node
 
@@ -176,14 +178,36 @@ class Fleet:
         self._credentials.forget(node_id)
         self._publish(self.registry.remove(node_id))
 
+    def lift(self, node_id: str, model: str) -> None:
+        """The model may be asked of this node again.
+
+        Raises:
+            NodeNotFound: there is no such node.
+            NotExcluded: the model is not excluded there.
+        """
+        node = self.node(node_id)
+        changes = self.registry.lift(node_id, model, "lifted by an operator")
+        if not changes:
+            raise NotExcluded(f"model '{model}' is not excluded on node '{node.name}'")
+        self._publish(changes)
+
     # -- the router
 
-    def request_failed(self, node: Node, reason: str) -> None:
-        """A request failed for a reason of the node's: it is under suspicion, and is looked at."""
-        changes = self.registry.signal(node.id, Signal.REQUEST_FAILED, time.monotonic(), reason)
-        self._publish(changes)
-        if changes:
+    def request_failed(self, lease: Lease, reason: str, unreachable: bool) -> None:  # noqa: FBT001 - DataPlane's call
+        """A request failed for a reason of the node's: its model is excluded there (requirement C6).
+
+        A node that may not be there at all is under suspicion besides, and is looked at.
+        """
+        node, now = lease.node, time.monotonic()
+        changes = self.registry.exclude(node.id, lease.model, reason, now, trial=lease.trial)
+        suspicion = self.registry.signal(node.id, Signal.REQUEST_FAILED, now, reason) if unreachable else []
+        self._publish([*changes, *suspicion])
+        if suspicion:
             self._prober.look(node.id)
+
+    def trial_went_well(self, lease: Lease) -> None:
+        """An excluded model was tried again, and answered (requirement C7)."""
+        self._publish(self.registry.lift(lease.node.id, lease.model, "a trial went well"))
 
     def restore(self, stored: Iterable[StoredNode]) -> None:
         """Take over the nodes of an earlier run: offline until the prober has seen them."""
@@ -208,8 +232,10 @@ class Fleet:
 
 
 def view(node: Node) -> NodeView:
-    """What the API shows of a node: `last_seen` in seconds since the epoch."""
-    return msgspec.structs.replace(node.view(), last_seen=epoch(node.last_seen))
+    """What the API shows of a node: times in seconds since the epoch."""
+    shown = node.view()
+    exclusions = [msgspec.structs.replace(e, since=epoch(e.since), until=epoch(e.until)) for e in shown.exclusions]
+    return msgspec.structs.replace(shown, last_seen=epoch(node.last_seen), exclusions=exclusions)
 
 
 def _usable(message: Registration, seen: str) -> Address:

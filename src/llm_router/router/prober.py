@@ -21,7 +21,8 @@ import structlog
 from llm_router.config import RouterConfig
 from llm_router.contract import Address, Heartbeat, NodeKind
 from llm_router.core.health import Signal, State
-from llm_router.core.registry import Change, Node, Registry
+from llm_router.core.node import Node
+from llm_router.core.registry import Change, Registry
 from llm_router.errors import UpstreamFailed
 from llm_router.gateway.probe import Listing, pull_models
 

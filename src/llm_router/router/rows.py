@@ -2,7 +2,8 @@
 
 from llm_router.contract import parse_address
 from llm_router.core.health import State
-from llm_router.core.registry import DIALECTS, Node, Registry
+from llm_router.core.node import DIALECTS, Node
+from llm_router.core.registry import Registry
 from llm_router.router.clock import epoch
 from llm_router.router.credentials import Credentials
 from llm_router.router.store.queries import StoredNode

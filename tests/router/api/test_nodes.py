@@ -2,10 +2,12 @@
 
 import asyncio
 from typing import Any, Literal
+from urllib.parse import quote
 
 import aiohttp
 import msgspec
 import pytest
+from tests.doubles.fake_runtime import FakeRuntime, Faults, Options
 from tests.router.fake_node import FakeNode
 
 from llm_router.config import RouterConfig
@@ -256,6 +258,31 @@ async def test_a_server_that_is_not_there_is_not_attached(api: aiohttp.ClientSes
 async def test_a_malformed_attachment_is_the_callers_mistake(api: aiohttp.ClientSession, wrong: Attach) -> None:
     """400 invalid_request."""
     assert code(await call(api, "POST", "/v0/nodes/attach", wrong)) == (400, "invalid_request")
+
+
+@pytest.mark.parametrize("model", ["org/m:1", "/data/models/m", "東京 m?"])
+async def test_an_exclusion_is_shown_and_can_be_lifted(api: aiohttp.ClientSession, model: str) -> None:
+    """Requirements C6 and C7: whatever characters the model's id has; a second time there is nothing to lift."""
+    async with FakeRuntime(Options(models=[model])) as runtime:
+        runtime.faults = Faults(status=500)
+        _, attached = await call(api, "POST", "/v0/nodes/attach", Attach(runtime.url, "openai"))
+        body = msgspec.json.encode({"model": model, "messages": []})
+        async with api.post("/v1/chat/completions", data=body) as response:
+            assert response.status >= 500
+
+        (exclusion,) = (await shown(api, attached["id"])).exclusions
+        assert exclusion.model == model
+        assert "500" in exclusion.reason
+        assert exclusion.until > exclusion.since > 1_500_000_000
+        path = f"/v0/nodes/{attached['id']}/exclusions/{quote(model, safe='/')}"
+        assert await call(api, "DELETE", path) == (204, None)
+        assert (await shown(api, attached["id"])).exclusions == []
+        assert code(await call(api, "DELETE", path)) == (404, "not_excluded")
+
+
+async def test_an_exclusion_of_an_unknown_node_cannot_be_lifted(api: aiohttp.ClientSession) -> None:
+    """404 that says which is unknown."""
+    assert code(await call(api, "DELETE", "/v0/nodes/nobody/exclusions/m")) == (404, "node_not_found")
 
 
 async def test_nodes_are_listed_by_name(api: aiohttp.ClientSession, node: FakeNode) -> None:

@@ -47,6 +47,7 @@ def request(number: int, model: str = "m", node: str = "n1") -> RequestRecord:
         prompt_tokens=10,
         completion_tokens=20,
         error="",
+        waited=0.75,
     )
 
 

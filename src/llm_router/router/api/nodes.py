@@ -1,4 +1,6 @@
-"""`/v0/nodes`: agents register and report, operators look, attach and remove."""
+"""`/v0/nodes`: agents register and report, operators look, attach, lift exclusions and remove."""
+
+from urllib.parse import unquote
 
 from litestar import Request, Response, delete, get, post
 from litestar.datastructures import State
@@ -10,6 +12,8 @@ from llm_router.router.fleet import Fleet, view
 from llm_router.router.ledger import Ledger
 
 Call = Request[None, None, State]
+
+EXCLUSIONS = "/exclusions/"
 
 
 def node_routes(fleet: Fleet, ledger: Ledger) -> list[HTTPRouteHandler]:
@@ -54,6 +58,11 @@ def _operator_routes(fleet: Fleet, ledger: Ledger) -> list[HTTPRouteHandler]:
         fleet.remove(node_id)
         await ledger.flush()  # what an operator was told is done is done, also for a router that is killed next
 
+    @delete(NODES + "/{node_id:str}" + EXCLUSIONS + "{model:path}")
+    async def lift(request: Call, node_id: FromPath[str]) -> None:
+        """Let a model be asked of a node again though it failed there."""
+        fleet.lift(node_id, _excluded_model(request))
+
     @post(NODES + "/attach")
     async def attach(data: JSONBody[Attach]) -> Response[NodeView]:
         """Take in a server that has no agent: 201, or 200 if its URL is attached already."""
@@ -61,7 +70,7 @@ def _operator_routes(fleet: Fleet, ledger: Ledger) -> list[HTTPRouteHandler]:
         await ledger.flush()  # as above; nobody else would bring it back, as an agent does
         return Response(view(node), status_code=201 if new else 200)
 
-    return [list_nodes, show_node, remove, attach]
+    return [list_nodes, show_node, remove, lift, attach]
 
 
 def _host(request: Call) -> str:
@@ -72,3 +81,8 @@ def _bearer(request: Call) -> str:
     """The secret of an `Authorization: Bearer` header (RFC 6750, section 2.1); empty where there is none."""
     scheme, _, secret = request.headers.get("authorization", "").partition(" ")
     return secret.strip() if scheme.lower() == "bearer" else ""
+
+
+def _excluded_model(request: Call) -> str:
+    """What stands after EXCLUSIONS. Litestar's path parameter would fold the slashes of an id like `/data/model`."""
+    return unquote(request.scope["raw_path"].decode().partition(EXCLUSIONS)[2])

@@ -5,7 +5,7 @@ A change here needs a migration in `migrations/versions` and a new HEAD.
 
 from sqlalchemy import JSON, Boolean, Column, Float, Index, Integer, MetaData, String, Table
 
-HEAD = "0001"  # the revision that these tables are; compared at start, so that Alembic is loaded only when needed
+HEAD = "0002"  # the revision that these tables are; compared at start, so that Alembic is loaded only when needed
 
 metadata = MetaData()
 
@@ -47,6 +47,7 @@ requests = Table(
     Column("prompt_tokens", Integer, nullable=False),
     Column("completion_tokens", Integer, nullable=False),
     Column("error", String, nullable=False),
+    Column("waited", Float, nullable=False, server_default="0"),
     Index("requests_by_model", "model", "seq"),
     Index("requests_by_node", "node_id", "seq"),
 )
