@@ -4,7 +4,8 @@
 
 prints one line `{"port": ...}` once it listens and ends on SIGTERM, or when the pipe at its standard input is closed.
 Every answer is `tokens` words long. `POST /_control` with `Faults` sets what goes wrong from then on, `GET /_control`
-returns `Counters`, and neither is counted. In the same process: `async with FakeRuntime(Options()) as fake: ...`.
+returns `Counters`, `POST /_models` with a list changes the models it has, and none of them is counted. In the same
+process: `async with FakeRuntime(Options()) as fake: ...`.
 """
 
 import argparse
@@ -35,6 +36,7 @@ class Options(msgspec.Struct, kw_only=True):
 
     kind: Kind = "both"  # openai: no /api, no /v1/messages; ollama: everything, as the real one; both: likewise
     models: list[str] = msgspec.field(default_factory=lambda: ["fake"])
+    unloaded: list[str] = []  # those of them that are not in memory
     tokens: int = 16
     delay: float = 0.0  # before each token
     first_delay: float = 0.0  # before the first token
@@ -47,8 +49,11 @@ class Options(msgspec.Struct, kw_only=True):
 class Faults(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """What goes wrong, with inference unless said otherwise. `times`: for so many requests, 0: until told otherwise."""
 
+    only: str = ""  # for this model; the others are well
     status: int = 0  # answered instead of 200
+    retry_after: int = 0  # with that status, in seconds: it is just busy
     hang: bool = False  # the request is read, nothing is answered
+    hang_all: bool = False  # likewise, on every path
     cut_after: int | None = None  # the connection is lost after so many tokens
     refuse: bool = False  # on every path the connection is reset at once
     close_before_first_byte: bool = False  # the request is read, then the connection is closed
@@ -57,8 +62,10 @@ class Faults(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, omit_defa
     garbage: bool = False  # something that is not HTTP
     times: int = 0
 
-    def take(self) -> "Faults":
+    def take(self, model: str = "") -> "Faults":
         """The faults of one request that comes now."""
+        if self.only and self.only != model:
+            return Faults()
         now = msgspec.structs.replace(self)
         if self.times:
             self.times -= 1
@@ -82,7 +89,10 @@ class Seen(msgspec.Struct):
 
 
 class Counters(msgspec.Struct):
-    """What happened to inference requests; `paths` counts the others too."""
+    """What happened to inference requests; `paths` counts the others too.
+
+    `peak` is how many were worked for at once: whose first word is due, and whose client is there.
+    """
 
     requests: int = 0
     in_flight: int = 0
@@ -120,6 +130,7 @@ class FakeRuntime:
         self.port = 0
         self._runner: web.AppRunner | None = None
         self._callers: set[tuple[str, int]] = set()
+        self._at_work = 0
 
     @property
     def url(self) -> str:
@@ -156,11 +167,17 @@ class FakeRuntime:
     ) -> web.StreamResponse:
         if request.path == "/_control":
             return await self._control(request)
+        if request.path == "/_models":
+            self.options.models = msgspec.json.decode(await request.read(), type=list[str])
+            return _json(self.options.models)
         self._count_connection(request)
         self.counters.paths[request.path] = self.counters.paths.get(request.path, 0) + 1
         if self.faults.refuse:
             self.faults.take()
             return _lose(request)
+        if self.faults.hang_all:
+            self.faults.take()
+            await asyncio.Event().wait()
         return await handler(request)
 
     def _count_connection(self, request: web.Request) -> None:
@@ -187,7 +204,6 @@ class FakeRuntime:
         counters.last = Seen(request.method, request.path_qs, {k.lower(): v for k, v in request.headers.items()}, body)
         counters.requests += 1
         counters.in_flight += 1
-        counters.peak = max(counters.peak, counters.in_flight)
         try:
             response = await self._infer(request, body, speak)
         except (asyncio.CancelledError, ConnectionError):
@@ -199,13 +215,14 @@ class FakeRuntime:
         return response
 
     async def _infer(self, request: web.Request, body: bytes, speak: "Speaker") -> web.StreamResponse:
-        faults = self.faults.take()
+        faults = self.faults.take(_model_of(body))
         shape = _shape_of(request.path)
         if self.options.slots and self.counters.in_flight > self.options.slots:
             self.counters.refused += 1
             return _error(shape, self.options.busy, "all slots are busy", {"Retry-After": "1"})
         if faults.status:
-            return _error(shape, faults.status, "told to fail")
+            headers = {"Retry-After": str(faults.retry_after)} if faults.retry_after else None
+            return _error(shape, faults.status, "told to fail", headers)
         if faults.hang:
             await asyncio.Event().wait()
         if faults.close_before_first_byte or faults.garbage:
@@ -239,11 +256,16 @@ class FakeRuntime:
     async def _words(self, ask: Ask, faults: Faults) -> AsyncIterator[str]:
         options = self.options
         await asyncio.sleep(options.first_delay)  # noqa: TID251 - the time that a real runtime takes
-        for i in range(min(options.tokens, ask.max_tokens or options.tokens)):
-            if faults.cut_after is not None and i >= faults.cut_after:
-                raise CutError
-            await asyncio.sleep(options.delay)  # noqa: TID251 - as above
-            yield WORDS[i % len(WORDS)] + " "
+        self._at_work += 1
+        self.counters.peak = max(self.counters.peak, self._at_work)
+        try:
+            for i in range(min(options.tokens, ask.max_tokens or options.tokens)):
+                if faults.cut_after is not None and i >= faults.cut_after:
+                    raise CutError
+                await asyncio.sleep(options.delay)  # noqa: TID251 - as above
+                yield WORDS[i % len(WORDS)] + " "
+        finally:
+            self._at_work -= 1
 
     async def _stream(self, ask: Ask, speak: "Speaker", faults: Faults) -> AsyncIterator[bytes]:
         said: list[str] = []
@@ -258,11 +280,11 @@ class FakeRuntime:
     # -- everything that is not inference
 
     def _list(self, request: web.Request) -> web.Response:
-        models = self.options.models
+        models, unloaded = self.options.models, self.options.unloaded
         entries = [{"id": m, "object": "model", "created": BORN, "owned_by": "library"} for m in models]
         lists: dict[str, Json] = {"/v1/models": {"object": "list", "data": entries}, "/health": {"status": "ok"}}
         if self.options.kind != "openai":
-            running = [_ollama_model(m) | {"expires_at": EPOCH, "size_vram": 0} for m in models]
+            running = [_ollama_model(m) | {"expires_at": EPOCH, "size_vram": 0} for m in models if m not in unloaded]
             lists["/api/version"] = {"version": "0.12.0"}
             lists["/api/tags"] = {"models": [_ollama_model(m) for m in models]}
             lists["/api/ps"] = {"models": running}
@@ -336,6 +358,13 @@ def _error(shape: str, status: int, message: str, headers: dict[str, str] | None
         "anthropic": {"type": "error", "error": detail},
     }
     return _json(bodies[shape], status, headers)
+
+
+def _model_of(body: bytes) -> str:
+    try:
+        return msgspec.json.decode(body, type=Ask).model
+    except msgspec.DecodeError:
+        return ""
 
 
 def _shape_of(path: str) -> str:
@@ -534,7 +563,7 @@ def options_from(arguments: list[str]) -> Options:
     """Every field of `Options` is an option of the command."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     for name, default in msgspec.structs.asdict(Options()).items():
-        parser.add_argument(f"--{name.replace('_', '-')}", type=_list if name == "models" else type(default))
+        parser.add_argument(f"--{name.replace('_', '-')}", type=_list if isinstance(default, list) else type(default))
     given = {name: value for name, value in vars(parser.parse_args(arguments)).items() if value is not None}
     return msgspec.convert(given, Options)
 

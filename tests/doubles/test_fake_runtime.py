@@ -1,5 +1,6 @@
 """The double does what the tests take it to do."""
 
+import asyncio
 import signal
 import subprocess
 import sys
@@ -83,6 +84,34 @@ async def test_status_and_slots() -> None:
     async with FakeRuntime() as fake:
         fake.faults = Faults(status=500)
         assert (await post(fake, "/v1/messages"))[0] == 500
+
+
+async def test_one_model_fails() -> None:
+    """It fails for one model and answers for the others, and says when to come again."""
+    async with FakeRuntime(Options(models=["fake", "other"])) as fake:
+        fake.faults = Faults(only="other", status=503, retry_after=7, times=1)
+        assert (await post(fake, "/api/chat"))[0] == 200
+        async with (
+            aiohttp.ClientSession() as session,
+            session.post(f"{fake.url}/api/chat", json={"model": "other"}) as r,
+        ):
+            assert (r.status, r.headers["Retry-After"]) == (503, "7")
+        assert (await post(fake, "/api/chat", model="other"))[0] == 200
+
+
+async def test_models_change() -> None:
+    """Its models change when it is told to."""
+    async with FakeRuntime() as fake, aiohttp.ClientSession() as session:
+        await session.post(f"{fake.url}/_models", json=["new"])
+        assert (await post(fake, "/api/chat"))[0] == 404
+        assert (await post(fake, "/api/chat", model="new"))[0] == 200
+
+
+async def test_peak() -> None:
+    """It counts how many requests were worked for at once."""
+    async with FakeRuntime(Options(delay=0.01)) as fake:
+        await asyncio.gather(*(post(fake, "/api/chat") for _ in range(3)))
+        assert fake.counters.peak == 3
 
 
 @pytest.mark.parametrize("stream", [True, False])

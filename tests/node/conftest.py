@@ -1,6 +1,10 @@
 """What the tests of the agent share: settings with a home of their own, a client session, a log that can be awaited."""
 
 import asyncio
+import os
+import signal
+import sys
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import cast
@@ -26,18 +30,29 @@ class Journal:
         """The entries of this kind."""
         return [entry for entry in self.entries if entry["event"] == event]
 
-    async def entry(self, event: str) -> EventDict:
-        """The first entry of this kind, once it is there."""
+    async def entry(self, event: str, number: int = 1) -> EventDict:
+        """The first entry of this kind, or the second and so on, once it is there."""
         async with asyncio.timeout(30):
-            while not self.find(event):
+            while len(self.find(event)) < number:
                 self._news.clear()
                 await self._news.wait()
-        return self.find(event)[0]
+        return self.find(event)[number - 1]
 
     def _take(self, _logger: WrappedLogger, _method: str, entry: EventDict) -> EventDict:
         self.entries.append(entry)
         self._news.set()
         raise structlog.DropEvent
+
+
+def stop_in_its_tracks(pid: int) -> None:
+    """SIGSTOP, and wait until it has reached every thread: until then one of them may still answer."""
+    os.kill(pid, signal.SIGSTOP)
+    tasks = Path(f"/proc/{pid}/task")
+    while any(stat.read_text().rsplit(")", 1)[1].split()[0] != "T" for stat in tasks.glob("*/stat")):
+        time.sleep(0.01)
+
+
+reads_proc = pytest.mark.skipif(sys.platform != "linux", reason="reads from /proc whether every thread has stopped")
 
 
 @pytest.fixture

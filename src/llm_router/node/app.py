@@ -15,9 +15,11 @@ import structlog
 from llm_router import __version__
 from llm_router.config import NodeConfig
 from llm_router.contract import Address, Heartbeat, Registration, parse_address
+from llm_router.core.estimates import Estimates
 from llm_router.core.health import Signal
-from llm_router.core.policies import POLICIES
-from llm_router.core.registry import Node, Registry
+from llm_router.core.node import Lease
+from llm_router.core.policies import LeastRequests
+from llm_router.core.registry import Registry
 from llm_router.core.scheduler import Scheduler
 from llm_router.core.usage import RequestRecord
 from llm_router.errors import BadRequest, ConfigError, UpstreamFailed
@@ -84,13 +86,20 @@ class Agent:
         where = await control.start()
         plane = DataPlane(
             self.registry,
-            Scheduler(self.registry, POLICIES["least-requests"]),
+            Scheduler(
+                self.registry,
+                LeastRequests(),
+                Estimates(),
+                queue_size=self.config.queue_size,
+                queue_timeout=self.config.queue_timeout,
+            ),
             Pool(connect_timeout=self.config.connect_timeout),
             control=where,
             control_headers=control.headers,
             record=_note,
             failed=self.on_failed,
             wake=self.wake,
+            answer_timeout=self.config.answer_timeout,
         )
         self.gateway = Gateway(plane, self.config)
         for runtime in self.runtimes:
@@ -135,7 +144,15 @@ class Agent:
     def _runtime(self, spec: Spec) -> Runtime:
         if spec.kind == "llamacpp" or spec.address is None:
             store = Store(self.config.home / "node" / "models")
-            return LlamaCpp(self.registry, store, self.config, self.session, log, self.on_changed)
+            return LlamaCpp(
+                self.registry,
+                store,
+                self.config,
+                self.session,
+                log,
+                changed=self.on_changed,
+                restarted=self.models_version.bump,
+            )
         return Attached(spec.kind, spec.address, self.registry, self.session, log, self.on_changed)
 
     # -- what the gateway asks and tells
@@ -148,8 +165,14 @@ class Agent:
                 return address
         raise UpstreamFailed(f"{upstream_id} is no runtime of this node any more")
 
-    def on_failed(self, upstream: Node, reason: str) -> None:
-        """A request to this upstream failed: others are preferred until a look at it found it well."""
+    def on_failed(self, lease: Lease, reason: str, unreachable: bool) -> None:  # noqa: FBT001 - DataPlane's call
+        """A request to this upstream failed: it is looked at, unless it has answered, if only with an error.
+
+        Nothing is excluded here: that is the router's to do, which has other nodes to send a request to.
+        """
+        if not unreachable:
+            return
+        upstream = lease.node
         log.warning("runtime.request_failed", upstream=upstream.id, reason=reason)
         self.registry.signal(upstream.id, Signal.REQUEST_FAILED, time.monotonic())
         check = asyncio.create_task(self._check(upstream.id))
@@ -161,7 +184,7 @@ class Agent:
             await runtime.check(upstream_id)
 
     def on_changed(self) -> None:
-        """The list of models may be another one: the router shall hear of it now."""
+        """The models may be others, or others in memory: the router shall hear of it now, since it chooses by both."""
         if self.link is not None:
             self.link.changed()
 
@@ -204,11 +227,15 @@ class Agent:
 
 
 class ModelsVersion:
-    """A number that changes with the list of models; with a restart too, since it starts at the time."""
+    """A number that changes with the list of models, or what runs them; with a restart too: it starts at the time."""
 
     def __init__(self, start: int) -> None:
         self._number = start
         self._models: frozenset[str] = frozenset()
+
+    def bump(self) -> None:
+        """What runs a model is another process now: what the router holds against it is out of date."""
+        self._number += 1
 
     def of(self, models: Iterable[str]) -> int:
         """The number of this list."""

@@ -11,7 +11,9 @@ from tests.node.conftest import Journal
 
 from llm_router.contract import RuntimeFacts, parse_address
 from llm_router.core.health import Signal, State
-from llm_router.core.registry import Node, Registry
+from llm_router.core.node import Node
+from llm_router.core.registry import Registry
+from llm_router.node.runtimes import attached
 from llm_router.node.runtimes.attached import Attached
 
 
@@ -60,11 +62,11 @@ async def test_models_are_listed_when_start_returns(house: House) -> None:
 
 
 async def test_facts(house: House) -> None:
-    """Ollama tells its version and what is in memory; an OpenAI server neither."""
+    """Ollama tells its version and what is in memory; an OpenAI server holds what it serves."""
     await house.runtime.start()
     ollama = house.upstream.kind == "ollama"
     assert house.runtime.facts() == RuntimeFacts(house.upstream.kind, "0.12.0" if ollama else "", 4)
-    assert house.runtime.loaded() == (["a:1b", "b"] if ollama else [])
+    assert house.runtime.loaded() == ["a:1b", "b"]
     assert ("ollama" in house.upstream.dialects) is ollama
 
 
@@ -80,16 +82,34 @@ async def test_a_server_that_is_not_there_yet(house: House, journal: Journal) ->
     assert sorted(house.registry.available()) == ["a:1b", "b"]
 
 
-async def test_a_server_that_goes(house: House) -> None:
-    """After two looks in vain its models are not offered any more (requirement C9); it comes back by itself (E3)."""
+@pytest.mark.parametrize("fault", ["refuse", "hang_all"])
+async def test_a_server_that_goes(house: House, monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
+    """One look finds it gone, or hung while it takes connections (E2): nothing of it is offered any more (C9).
+
+    It comes back by itself (E3), and the agent hears of both.
+    """
     await house.runtime.start()
-    house.fake.faults = Faults(refuse=True)
-    await house.look_until(State.SUSPECT)
+    monkeypatch.setattr(attached, "LOOK_WITHIN", 0.3)
+    monkeypatch.setattr(attached, "SURE_WITHIN", 0.3)
+    house.fake.faults = Faults(**{fault: True})
     await house.look_until(State.OFFLINE)
     assert not house.registry.available()
+    assert house.runtime.loaded() == []
+    monkeypatch.undo()
     house.fake.faults = Faults()
     await house.look_until(State.ONLINE)
     assert sorted(house.registry.available()) == ["a:1b", "b"]
+
+
+async def test_one_look_in_vain_is_not_enough(house: House, monkeypatch: pytest.MonkeyPatch, journal: Journal) -> None:
+    """A server that failed to answer once is asked again at once, and stays in use if it does then."""
+    await house.runtime.start()
+    monkeypatch.setattr(attached, "LOOK_WITHIN", 0.3)
+    house.fake.faults = Faults(hang_all=True)
+    await house.look_until(State.SUSPECT)
+    house.fake.faults = Faults()
+    await journal.entry("runtime.online", 2)
+    assert not journal.find("runtime.offline")
 
 
 async def test_a_failed_request_is_looked_into(house: House) -> None:
@@ -107,6 +127,18 @@ async def test_new_models_are_news(house: House) -> None:
     await house.runtime.check(house.upstream.id)
     await house.news.wait()
     assert list(house.registry.available()) == ["c"]
+
+
+async def test_memory_is_news(house: House) -> None:
+    """The agent hears that a model came into memory or left it, where the server tells, so that the router does."""
+    await house.runtime.start()
+    if house.upstream.kind == "openai":
+        return  # it does not tell
+    house.news.clear()
+    house.fake.options.unloaded = ["b"]
+    await house.runtime.check(house.upstream.id)
+    await house.news.wait()
+    assert house.runtime.loaded() == ["a:1b"]
 
 
 async def test_others_upstreams(house: House) -> None:

@@ -1,23 +1,23 @@
 """The runtime `llamacpp`, with real processes and the built-in model."""
 
 import asyncio
-import os
-import signal
 import sys
-import time
 from asyncio.subprocess import PIPE
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import psutil
 import pytest
-from tests.node.conftest import Journal
+from tests.node.conftest import Journal, reads_proc, stop_in_its_tracks
 
 from llm_router.config import NodeConfig
 from llm_router.contract import Address
+from llm_router.core.ask import Ask
 from llm_router.core.health import Signal, State
+from llm_router.core.node import Lease
 from llm_router.core.registry import Registry
 from llm_router.errors import UpstreamFailed
 from llm_router.node.models.builtin import NAME, SENTENCE
@@ -36,10 +36,22 @@ class House:
         self.session = session
         self.models = config.home / "node" / "models"
         self.changes = 0
-        self.runtime = LlamaCpp(self.registry, Store(self.models), config, session, journal.log, self._changed)
+        self.restarts = 0
+        self.runtime = LlamaCpp(
+            self.registry,
+            Store(self.models),
+            config,
+            session,
+            journal.log,
+            changed=self._changed,
+            restarted=self._restarted,
+        )
 
     def _changed(self) -> None:
         self.changes += 1
+
+    def _restarted(self) -> None:
+        self.restarts += 1
 
     @property
     def address(self) -> Address:
@@ -54,6 +66,15 @@ class House:
     async def ask(self) -> str:
         answer = await self.post("/v1/chat/completions", messages=[{"role": "user", "content": "hi"}])
         return str(answer["choices"][0]["message"]["content"])
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """A request is in flight on the built-in model's upstream."""
+        upstream = self.registry.nodes[ID]
+        lease = Lease(upstream, Ask(NAME, 0.0), 0.0)
+        upstream.leases.add(lease)
+        yield
+        upstream.leases.remove(lease)
 
     def process(self) -> psutil.Process:
         """The one process that runs."""
@@ -121,18 +142,16 @@ async def test_a_file_that_comes_is_listed_and_one_that_goes_is_not(house: House
     other.unlink()
     await house.runtime.rescan()
     assert "other" not in house.registry
-    assert house.changes == 2
+    assert house.changes == 3  # the built-in model's start, too
 
 
 async def test_a_model_in_use_is_not_taken_away(house: House) -> None:
     """Its file may go; its process stays until the last answer is given."""
     await house.runtime.start()
-    upstream = house.registry.nodes[ID]
-    upstream.in_flight = 1
-    (house.models / f"{NAME}.gguf").unlink()
-    await house.runtime.rescan()
-    assert await house.ask() == SENTENCE
-    upstream.in_flight = 0
+    with house.in_use():
+        (house.models / f"{NAME}.gguf").unlink()
+        await house.runtime.rescan()
+        assert await house.ask() == SENTENCE
     await house.runtime.rescan()
     assert ID not in house.registry.nodes
     assert house.runtime.loaded() == []
@@ -182,40 +201,47 @@ async def test_one_start_for_many(house: House, journal: Journal) -> None:
 
 
 async def test_killed_and_woken(house: House, journal: Journal) -> None:
-    """A process that dies is noticed at once and said so; the next request starts another (requirement E3)."""
+    """A process that dies is noticed at once and said so; the next request starts another (requirement E3).
+
+    That it is another one is told, so that nobody goes on to keep away from the model (requirement C7).
+    """
     await house.runtime.start()
     before = house.process().pid
+    assert house.restarts == 0
     house.process().kill()
     await journal.entry("model.process_ended")
     assert house.registry.nodes[ID].address is None
     assert house.runtime.loaded() == []
     assert await house.runtime.wake(ID) == house.address
     assert house.process().pid != before
+    assert house.restarts == 1
     assert await house.ask() == SENTENCE
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="reads from /proc whether every thread has stopped")
-async def test_hung_process_is_replaced(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process that does not answer a look is ended, and the upstream trusted again (requirement E2 begins here)."""
-    monkeypatch.setattr("llm_router.node.runtimes.llamacpp.CHECK_WITHIN", 0.2)
-    monkeypatch.setattr("llm_router.node.runtimes.llamacpp_process.KILL_AFTER", 0.2)
+@reads_proc
+async def test_a_hung_process_is_replaced(house: House, monkeypatch: pytest.MonkeyPatch, journal: Journal) -> None:
+    """A process that was in use and does not answer a look is replaced, and the upstream trusted again (E2)."""
+    monkeypatch.setattr("llm_router.node.runtimes.supervisor.LOOK_WITHIN", 0.2)
     await house.runtime.start()
-    await asyncio.to_thread(stop_in_its_tracks, house.process().pid)
-    house.registry.signal(ID, Signal.REQUEST_FAILED, 0.0)
-    await house.runtime.check(ID)
-    upstream = house.registry.nodes[ID]
-    assert (upstream.state, upstream.address) == (State.ONLINE, None)
-    await house.runtime.wake(ID)
+    before = house.process().pid
+    with house.in_use():
+        await asyncio.to_thread(stop_in_its_tracks, before)
+        house.registry.signal(ID, Signal.REQUEST_FAILED, 0.0)
+        await house.runtime.check(ID)
+        monkeypatch.undo()
+    assert house.registry.nodes[ID].state is State.ONLINE
+    await journal.entry("model.started", 2)
+    assert house.process().pid != before
     assert await house.ask() == SENTENCE
 
 
-def stop_in_its_tracks(pid: int) -> None:
-    """SIGSTOP, and wait until it has reached every thread: until then one of them may still answer."""
-    os.kill(pid, signal.SIGSTOP)
-    while any(
-        stat.read_text().rsplit(")", 1)[1].split()[0] != "T" for stat in Path(f"/proc/{pid}/task").glob("*/stat")
-    ):
-        time.sleep(0.01)
+async def test_memory_is_news(house: House, journal: Journal) -> None:
+    """The agent hears when a model comes into memory or leaves it, so that the router does (D1)."""
+    await house.runtime.start()
+    assert (house.changes, house.runtime.loaded()) == (1, [NAME])
+    house.process().kill()
+    await journal.entry("model.process_ended")
+    assert (house.changes, house.runtime.loaded()) == (2, [])
 
 
 async def test_healthy_process_is_cleared_of_suspicion(house: House) -> None:
@@ -265,7 +291,8 @@ async def test_no_orphans(tmp_path: Path) -> None:
         "from llm_router.node.runtimes.llamacpp_child import Settings; "
         "from llm_router.node.runtimes.llamacpp_process import ModelProcess; "
         "path = Path(sys.argv[1]); builtin.write(path / 'm.gguf'); "
-        "s = Settings('m', str(path / 'm.gguf'), str(path / 'm.log'), 1, 512, 1); p = ModelProcess(s, lambda _: None); "
+        "s = Settings('m', str(path / 'm.gguf'), str(path / 'm.log'), 1, 512, 1); "
+        "p = ModelProcess(s, lambda *_: None); "
         "run = asyncio.new_event_loop(); run.run_until_complete(p.wake()); print(p.pid, flush=True); run.run_forever()"
     )
     parent = await asyncio.create_subprocess_exec(sys.executable, "-c", program, str(tmp_path), stdout=PIPE)

@@ -1,7 +1,9 @@
 """A server that somebody else runs, reached through this agent: Ollama, or anything that speaks the OpenAI API.
 
-It is looked at every 5 seconds, and at once when a request to it failed; the looks say which models it has and
-whether it is online. A server that is not there yet is waited for.
+It is looked at every 5 seconds, and at once when a request to it failed; the looks say which models it has, which of
+them are in memory, and whether it is online. After a look in vain comes a second one at once, and if that is in vain
+too, it is offline: a server that takes connections and answers nothing is out of use after 12 s at most. A server that
+is not there yet is waited for.
 """
 
 import asyncio
@@ -15,12 +17,14 @@ from structlog.typing import FilteringBoundLogger
 
 from llm_router.contract import Address, RuntimeFacts
 from llm_router.core.health import Signal, State
-from llm_router.core.registry import DEFAULT_SLOTS, DIALECTS, Change, Node, Registry
+from llm_router.core.node import DEFAULT_SLOTS, DIALECTS, Node
+from llm_router.core.registry import Change, Registry
 from llm_router.errors import UpstreamFailed
 from llm_router.gateway.probe import Listing, pull_models
 
 LOOK_EVERY = 5.0  # seconds, as the router looks at servers attached to it (requirement F1's interval)
 LOOK_WITHIN = 5.0  # seconds (requirement A4)
+SURE_WITHIN = 2.0  # seconds for the second look: to be offline by mistake lasts until the next look only
 
 
 class Attached:
@@ -35,7 +39,7 @@ class Attached:
         log: FilteringBoundLogger,
         changed: Callable[[], None],
     ) -> None:
-        """`changed` is called when the server went, came, or has other models."""
+        """`changed` is called when the server went, came, or has other models, stored or in memory."""
         self._kind: Literal["ollama", "openai"] = kind
         self._address = address
         self._registry = registry
@@ -86,15 +90,27 @@ class Attached:
             await self._look()
 
     async def _look(self) -> None:
+        await self._look_once(LOOK_WITHIN)
+        if self._registry.nodes[self._id].state is State.SUSPECT:
+            await self._look_once(SURE_WITHIN)
+
+    async def _look_once(self, seconds: float) -> None:
+        before = set(self._last.loaded)
         try:
-            listing = await pull_models(self._session, self._kind, self._address, LOOK_WITHIN)
+            listing = await pull_models(self._session, self._kind, self._address, seconds)
         except UpstreamFailed as error:
-            self._tell(self._on_failure(error.message))
-            return
+            changes = self._on_failure(error.message)
+        else:
+            changes = self._on_listing(listing)
+        if changes or set(self._last.loaded) != before:
+            self._changed()
+        self._tell(changes)
+
+    def _on_listing(self, listing: Listing) -> list[Change]:
         self._last = listing
         now = time.monotonic()
-        self._tell(self._registry.signal(self._id, Signal.PROBE_OK, now))
-        self._tell(self._registry.list_models(self._id, listing.models, now))
+        answered = self._registry.signal(self._id, Signal.PROBE_OK, now)
+        return [*answered, *self._registry.list_models(self._id, listing.models, now)]
 
     def _on_failure(self, reason: str) -> list[Change]:
         """A first look that fails is a list that could not be pulled; a later one, a probe that failed."""
@@ -104,8 +120,6 @@ class Attached:
         return self._registry.signal(self._id, signal, time.monotonic(), reason)
 
     def _tell(self, changes: Sequence[Change]) -> None:
-        if changes:
-            self._changed()
         for change in changes:
             write = self._log.warning if change.event in ("node.offline", "node.suspect") else self._log.info
             write(change.event.replace("node.", "runtime."), detail=change.detail)

@@ -1,13 +1,15 @@
 """llama.cpp: one child process of ours for each model in use.
 
 Every stored model is an upstream from the start; its process starts with its first request (the built-in model's at
-once). When a process ends, its upstream has no address again, and the next request starts a new one.
+once). When a process ends, its upstream has no address until the process runs again. Who sees that it does, and that
+it answers, is `supervisor.py`.
 
 xllamacpp's server closes the connection after every streamed answer though it announces keep-alive (measured with
 2026.10); the gateway is prepared for that.
 """
 
 import asyncio
+import contextlib
 import os
 import time
 from collections.abc import Callable
@@ -20,16 +22,15 @@ from structlog.typing import FilteringBoundLogger
 from llm_router.config import NodeConfig
 from llm_router.contract import Address, RuntimeFacts
 from llm_router.core.health import Signal, State
-from llm_router.core.registry import DIALECTS, Node, Registry
+from llm_router.core.node import DIALECTS, Node
+from llm_router.core.registry import Registry
 from llm_router.errors import UpstreamFailed
-from llm_router.gateway.probe import pull_models
 from llm_router.node.models import builtin
 from llm_router.node.models.store import Scan, Store, StoredModel
 from llm_router.node.runtimes.llamacpp_child import Settings
-from llm_router.node.runtimes.llamacpp_process import ModelProcess
+from llm_router.node.runtimes.supervisor import Supervisor
 
 SCAN_EVERY = 4.0  # seconds; a new file is listed after two looks, and 10 s is what a change may take (requirement C8)
-CHECK_WITHIN = 5.0  # seconds for a process under suspicion to answer; its HTTP threads do so while models compute
 
 
 class LlamaCpp:
@@ -42,21 +43,34 @@ class LlamaCpp:
         config: NodeConfig,
         session: aiohttp.ClientSession,
         log: FilteringBoundLogger,
+        *,
         changed: Callable[[], None],
+        restarted: Callable[[], None],
     ) -> None:
-        """`changed` is called when the store has other models than before."""
+        """Say whom to tell.
+
+        Args:
+            registry: where the models are listed.
+            store: where their files are.
+            config: how many requests a model answers at once, and with how much context.
+            session: for looks at processes.
+            log: for what happens to them.
+            changed: called when the store has other models than before, or memory has.
+            restarted: called when a process that had ended serves again.
+        """
         self._registry = registry
         self._store = store
         self._config = config
         self._session = session
         self._log = log
         self._changed = changed
+        self._restarted = restarted
         self._logs = config.home / "node" / "logs"
         self._threads = config.threads or max(1, (os.cpu_count() or 1) // 2)
-        self._processes: dict[str, ModelProcess] = {}  # by upstream id: every stored model has one, running or not
+        self._processes: dict[str, Supervisor] = {}  # by upstream id: every stored model has one, running or not
+        self._lost: set[str] = set()  # ids of those that served and ended by themselves
         self._last = Scan([], {})
         self._scanning: asyncio.Task[None] | None = None
-        self._stopping = False
 
     async def start(self) -> None:
         """List what is stored, bring up the built-in model, and keep looking at the store."""
@@ -65,14 +79,11 @@ class LlamaCpp:
         for model in self._last.models:
             self._add(model)
         self._scanning = asyncio.create_task(self._keep_scanning())
-        try:
+        with contextlib.suppress(UpstreamFailed):  # it is logged, and other models may well run
             await self.wake(_upstream_id(builtin.NAME))
-        except UpstreamFailed as error:  # other models may well run, and a request tells its client the reason
-            self._log.error("model.start_failed", model=builtin.NAME, reason=error.message)
 
     async def stop(self) -> None:
         """End every process and wait for it; whoever waits for one that is starting gets UpstreamFailed."""
-        self._stopping = True
         if self._scanning is not None:
             self._scanning.cancel()
         await asyncio.gather(*(process.end() for process in self._processes.values()))
@@ -88,21 +99,14 @@ class LlamaCpp:
     async def wake(self, upstream_id: str) -> Address | None:
         """Start the model's process, or wait with others for the start under way; None: not one of ours."""
         process = self._processes.get(upstream_id)
-        if process is None:
-            return None
-        if self._stopping:
-            raise UpstreamFailed(f"{process.settings.id} is not started: this node is stopping")
-        return await process.wake()
+        return await process.wake() if process is not None else None
 
     async def check(self, upstream_id: str) -> None:
-        """End the process if it does not answer; the next request starts a new one."""
+        """Replace the process if it does not answer; either way the upstream can be used again after it."""
         process = self._processes.get(upstream_id)
-        if process is None:
-            return
-        if process.address is not None and not await self._answers(process.address):
-            self._log.warning("model.process_hung", model=process.settings.id, log=process.settings.log)
-            await process.end()
-        self._registry.signal(upstream_id, Signal.PROBE_OK, time.monotonic())
+        if process is not None:
+            await process.check()
+            self._registry.signal(upstream_id, Signal.PROBE_OK, time.monotonic())
 
     async def rescan(self) -> None:
         """List what has come into the store, and forget what has gone from it (requirement C8).
@@ -134,13 +138,6 @@ class LlamaCpp:
         for path, reason in skipped.items():
             self._log.warning("model.skipped", path=str(path), reason=reason)
 
-    async def _answers(self, address: Address) -> bool:
-        try:
-            await pull_models(self._session, "openai", address, CHECK_WITHIN)
-        except UpstreamFailed:
-            return False
-        return True
-
     def _prepare(self) -> Scan:
         self._logs.mkdir(parents=True, exist_ok=True)
         self._store.ensure_builtin()
@@ -169,16 +166,17 @@ class LlamaCpp:
         )
 
         def moved(address: Address | None) -> None:
-            self._on_moved(upstream.id, settings, address)
+            self._registry.relocate(upstream.id, address)
+            if address is None:
+                self._lost.add(upstream.id)
+            elif upstream.id in self._lost:
+                self._lost.discard(upstream.id)
+                self._restarted()
+            self._changed()
 
-        self._processes[upstream.id] = ModelProcess(settings, moved)
-
-    def _on_moved(self, upstream_id: str, settings: Settings, address: Address | None) -> None:
-        self._registry.relocate(upstream_id, address)
-        if address is not None:
-            self._log.info("model.started", model=settings.id, url=address.url)
-        elif not self._stopping:
-            self._log.warning("model.process_ended", model=settings.id, log=settings.log)
+        in_use = lambda: upstream.in_flight > 0  # noqa: E731 - a question, asked in one place
+        supervisor = Supervisor(settings, self._session, self._log, in_use=in_use, moved=moved)
+        self._processes[upstream.id] = supervisor
 
 
 def _upstream_id(model_id: str) -> str:

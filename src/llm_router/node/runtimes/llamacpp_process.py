@@ -20,10 +20,10 @@ KILL_AFTER = 5.0  # seconds between SIGTERM and SIGKILL
 class ModelProcess:
     """One model's process, running or not; it can be started again after it ended.
 
-    `moved` is called with its address when it serves, and with None when it has ended.
+    `moved` is called with its address when it serves, with None and the reason when it has ended or did not come up.
     """
 
-    def __init__(self, settings: Settings, moved: Callable[[Address | None], None]) -> None:
+    def __init__(self, settings: Settings, moved: Callable[[Address | None, str], None]) -> None:
         self.settings = settings
         self.address: Address | None = None
         self._moved = moved
@@ -65,6 +65,17 @@ class ModelProcess:
         finally:
             self._ending = False
 
+    async def kill(self) -> None:
+        """End a process that serves but does not react, and wait for it. SIGTERM is not even seen by a stopped one."""
+        if self._process is not None:
+            self._process.kill()
+        await self._gone()
+
+    async def ended(self, seconds: float) -> None:
+        """Wait so long for it to end by itself."""
+        if self._watching is not None:
+            await asyncio.wait({self._watching}, timeout=seconds)
+
     async def _gone(self) -> None:
         """Until no start is under way and what was started has ended."""
         if self._starting is not None:
@@ -78,7 +89,7 @@ class ModelProcess:
         if answer.error or self._process is not process:
             raise UpstreamFailed(f"{self.settings.id} could not be started: {answer.error or 'its process ended'}")
         self.address = Address("127.0.0.1", answer.port)
-        self._moved(self.address)
+        self._moved(self.address, "")
         return self.address
 
     async def _spawn(self) -> Process:
@@ -108,11 +119,11 @@ class ModelProcess:
         return msgspec.json.decode(line, type=Answer)
 
     async def _watch(self, process: Process) -> None:
-        await process.wait()
+        status = await process.wait()
         self._process = None
         if self.address is not None:
             self.address = None
-            self._moved(None)
+            self._moved(None, f"the process of {self.settings.id} ended {_how(status)} (see {self.settings.log})")
 
     def _terminate(self) -> None:
         if self._process is not None:
@@ -120,5 +131,11 @@ class ModelProcess:
 
     def _forget_start(self, task: asyncio.Task[Address]) -> None:
         self._starting = None
-        if not task.cancelled():
-            task.exception()  # marks it as seen, for when every caller went away
+        error = None if task.cancelled() else task.exception()  # seen, also when every caller went away
+        if isinstance(error, UpstreamFailed):
+            self._moved(None, error.message)
+
+
+def _how(status: int) -> str:
+    """As subprocesses tell: an exit status, or the negative number of a signal."""
+    return f"by signal {-status}" if status < 0 else f"with status {status}"
