@@ -3,6 +3,7 @@
 Every process gets a pipe as its standard input and ends when it closes, so that none is left behind, whatever happens.
 """
 
+import io
 import signal
 import subprocess
 import sys
@@ -11,14 +12,16 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from http.client import HTTPConnection, HTTPException, IncompleteRead
+from http.client import HTTPConnection, HTTPException, HTTPResponse, IncompleteRead
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
 import msgspec
 from tests.doubles.fake_runtime import Counters
 
-from llm_router.contract import NodeView
+from llm_router.contract import Explanation, NodeView
+from llm_router.core.usage import RequestRecord
+from llm_router.router.store.queries import Event
 
 T = TypeVar("T")
 
@@ -27,6 +30,9 @@ FAKE = Path(__file__).parents[1] / "doubles" / "fake_runtime.py"
 COMMAND = [sys.executable, "-m", "llm_router"]
 START = 60.0  # seconds; what a start takes on a busy machine, and no test waits for it in vain
 LOOK = 0.05  # seconds between looks
+API = {"ollama": "/api/chat", "openai": "/v1/chat/completions", "anthropic": "/v1/messages"}
+ANTHROPIC = {404: "not_found_error", 429: "rate_limit_error", 503: "overloaded_error", 504: "timeout_error"}
+TALK = [{"role": "user", "content": "hi"}]
 QUIET = ["--log-format", "json"]
 
 
@@ -64,18 +70,79 @@ def call(url: str, method: str, path: str, body: object = None, headers: dict[st
     host, port = url.removeprefix("http://").split(":")
     with closing(HTTPConnection(host, int(port), timeout=START)) as connection:
         connection.request(method, path, sent, headers or {})
-        response = connection.getresponse()
-        headers = {k.lower(): v for k, v in response.getheaders()}
-        try:
-            return Answer(response.status, headers, response.read())
-        except IncompleteRead as cut:
-            return Answer(response.status, headers, cut.partial, whole=False)
+        return _read(connection.getresponse())
+
+
+def parse(data: bytes) -> Answer:
+    """The bytes of a response, as far as they came."""
+    with closing(HTTPResponse(_Received(data))) as response:  # type: ignore[arg-type]  # of a socket it wants only this
+        response.begin()
+        return _read(response)
+
+
+class _Received:
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def makefile(self, _mode: str) -> io.BytesIO:
+        return io.BytesIO(self._data)
+
+
+def _read(response: HTTPResponse) -> Answer:
+    headers = {k.lower(): v for k, v in response.getheaders()}
+    try:
+        return Answer(response.status, headers, response.read())
+    except IncompleteRead as cut:
+        return Answer(response.status, headers, cut.partial, whole=False)
 
 
 def chat(url: str, model: str, **fields: object) -> Answer:
     """A short conversation of the Ollama kind."""
     body = {"model": model, "messages": [{"role": "user", "content": "hi"}]}
     return call(url, "POST", "/api/chat", body | fields)
+
+
+def ask(url: str, api: str, model: str, **fields: object) -> Answer:
+    """A short conversation with one of `API`, whole unless `stream` says otherwise."""
+    return call(url, "POST", API[api], question(model) | fields)
+
+
+def question(model: str) -> dict[str, object]:
+    """What each of `API` understands."""
+    return {"model": model, "max_tokens": 100, "messages": TALK, "stream": False}
+
+
+def error_of(api: str, body: dict[str, Any], status: int, code: str = "") -> str:
+    """The text of an error in the shape of `api`; fails when it has another.
+
+    `code`: that of an error of ours, as in docs/api.md; without one it may be what a runtime said.
+    """
+    error = body["error"]
+    if api == "ollama":
+        assert isinstance(error, str)
+        return error
+    if api == "anthropic":
+        assert body["type"] == "error"
+        assert not code or error["type"] == ANTHROPIC.get(status, error["type"])
+    else:
+        assert error["type"]
+        assert not code or error["code"] == code
+    return str(error["message"])
+
+
+def refused(api: str, answer: Answer, status: int, code: str = "") -> str:
+    """The text of a refusal with this status, in the shape of `api`."""
+    assert answer.status == status, answer
+    return error_of(api, answer.json(), status, code)
+
+
+@contextmanager
+def talking(url: str, path: str, body: object) -> Iterator[HTTPConnection]:
+    """A connection on which a request has been sent; closed at the end, whatever has come by then."""
+    host, port = url.removeprefix("http://").split(":")
+    with closing(HTTPConnection(host, int(port), timeout=START)) as connection:
+        connection.request("POST", path, msgspec.json.encode(body))
+        yield connection
 
 
 class Process:
@@ -145,6 +212,31 @@ class Router(Process):
         nodes = self.nodes()
         return all(n in nodes and nodes[n].state == "online" and (model or HELLO) in nodes[n].models for n in names)
 
+    def events(self) -> list[Event]:
+        """What happened to the nodes, newest first."""
+        return msgspec.json.decode(call(self.url, "GET", "/v0/events?limit=1000").body, type=list[Event])
+
+    def requests(self) -> list[RequestRecord]:
+        """What was asked, newest first."""
+        return msgspec.json.decode(call(self.url, "GET", "/v0/requests?limit=1000").body, type=list[RequestRecord])
+
+    def explain(self, model: str) -> Explanation:
+        """What would happen to a request now."""
+        answer = call(self.url, "POST", "/v0/routing/explain", {"model": model})
+        return msgspec.json.decode(answer.body, type=Explanation)
+
+    def listed(self) -> list[str]:
+        """The models that can be asked for, as `GET /v1/models` says."""
+        return [entry["id"] for entry in call(self.url, "GET", "/v1/models").json()["data"]]
+
+    def attach(self, fake: "Fake", kind: str = "openai", slots: int = 4) -> None:
+        body = {"url": fake.url, "kind": kind, "name": fake.name, "slots": slots}
+        assert call(self.url, "POST", "/v0/nodes/attach", body).status == 201
+
+    def lift(self, name: str, model: str) -> Answer:
+        """Lift an exclusion, as an operator does."""
+        return call(self.url, "DELETE", f"/v0/nodes/{self.node(name).id}/exclusions/{model}")
+
     def database(self) -> Path:
         return next(Path(self.command[self.command.index("--home") + 1]).rglob("*.db"))
 
@@ -160,6 +252,10 @@ class Fake(Process):
 
     def set(self, **faults: object) -> None:
         assert call(self.url, "POST", "/_control", faults).status == 200
+
+    def lists(self, *models: str) -> None:
+        """Have these models from now on."""
+        assert call(self.url, "POST", "/_models", models).status == 200
 
 
 class House:

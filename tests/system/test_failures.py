@@ -4,17 +4,27 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
-from http.client import HTTPConnection
+from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
-import msgspec
 import psutil
 import pytest
-from tests.system.harness import HELLO, Fake, House, Load, Process, Router, call, chat, eventually, house_in
+from tests.system.harness import (
+    HELLO,
+    TALK,
+    Fake,
+    House,
+    Load,
+    Process,
+    Router,
+    call,
+    chat,
+    eventually,
+    house_in,
+    talking,
+)
 
-TALK = [{"role": "user", "content": "hi"}]
 RATE = 20.0  # requests per second
 
 
@@ -152,7 +162,7 @@ def test_client_leaves(three: Three, path: str) -> None:
     """
     router, fake = three.router, three.endless
     cancelled = fake.seen().cancelled
-    with talking(router, path, {"model": "endless", "messages": TALK, "stream": True}) as connection:
+    with talking(router.url, path, {"model": "endless", "messages": TALK, "stream": True}) as connection:
         response = connection.getresponse()
         for _ in range(3):
             assert response.readline()
@@ -165,7 +175,7 @@ def test_client_leaves(three: Three, path: str) -> None:
 def test_client_leaves_before_the_first_byte(three: Three) -> None:
     """Likewise while nothing has been answered yet, and it is held against nobody (B6)."""
     router, fake = three.router, three.silent
-    with talking(router, "/v1/chat/completions", {"model": "silent", "messages": []}):
+    with talking(router.url, "/v1/chat/completions", {"model": "silent", "messages": []}):
         eventually(lambda: fake.seen().in_flight == 1)
     eventually(lambda: fake.seen().cancelled == 1, 5)
     assert router.node("node").state == "online"
@@ -181,6 +191,7 @@ def test_stream_breaks(three: Three) -> None:
         assert answer.status == 200
         assert answer.whole is False
         assert isinstance(answer.records()[-1]["error"], error)
+        assert router.lift("node", "broken").status == 204  # what breaks is excluded, and the next one shall reach it
 
 
 def test_failing_node_is_replaced(house: House) -> None:
@@ -191,9 +202,11 @@ def test_failing_node_is_replaced(house: House) -> None:
         house.node(router, f"node-{i}", "--runtime", f"openai={fake.url}")
     eventually(lambda: router.is_online("node-0", "node-1", model="fake"), 60)
 
-    for faults in ({"close_before_first_byte": True}, {"garbage": True}, {"refuse": True}):
-        fakes[0].set(**faults)
+    for times, fault in enumerate(("close_before_first_byte", "garbage", "refuse"), start=1):
+        fakes[0].set(**{fault: True})
         assert [chat(router.url, "fake", stream=stream).status for stream in (False, True) * 2] == [200] * 4
+        assert [e.event for e in router.events()].count("node.model_excluded") == times
+        router.lift("node-0", "fake")
 
 
 def test_history_survives(house: House) -> None:
@@ -220,15 +233,6 @@ def with_fake(house: House, **options: object) -> tuple[Router, Process, Fake]:
     node = house.node(router, "node", "--runtime", f"openai={fake.url}")
     eventually(lambda: router.is_online("node", model="fake"), 60)
     return router, node, fake
-
-
-@contextmanager
-def talking(router: Router, path: str, body: object) -> Iterator[HTTPConnection]:
-    """A connection on which a request has been sent; closed at the end, whatever has come by then."""
-    host, port = router.url.removeprefix("http://").split(":")
-    with closing(HTTPConnection(host, int(port), timeout=20)) as connection:
-        connection.request("POST", path, msgspec.json.encode(body))
-        yield connection
 
 
 def rows(database: Path, query: str) -> list[tuple[object, ...]]:

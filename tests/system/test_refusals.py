@@ -5,10 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 from tests.system.conftest import Fleet
-from tests.system.harness import HELLO, House, Router, call, chat, eventually, house_in
-
-API = {"ollama": "/api/chat", "openai": "/v1/chat/completions", "anthropic": "/v1/messages"}
-TALK = [{"role": "user", "content": "hi"}]
+from tests.system.harness import API, HELLO, TALK, House, Router, ask, call, chat, eventually, house_in, refused
 
 
 @pytest.fixture(scope="module")
@@ -18,48 +15,31 @@ def lonely(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Router]:
         yield house.router("--max-body", "1000")
 
 
-def message_of(api: str, body: dict[str, object]) -> str:
-    """The text of an error in the shape of `api`; fails when it has another."""
-    error = body["error"]
-    if api == "ollama":
-        assert isinstance(error, str)
-        return error
-    assert isinstance(error, dict)
-    assert isinstance(error["type"], str)
-    assert "code" in error if api == "openai" else body["type"] == "error"
-    return str(error["message"])
-
-
 @pytest.mark.parametrize("api", API)
 def test_unknown_model(fleet: Fleet, api: str) -> None:
     """A model that nobody knows is a 404 in the caller's shape, and names the model."""
-    answer = call(fleet.url, "POST", API[api], {"model": "nobody-knows", "max_tokens": 5, "messages": TALK})
-    assert answer.status == 404
-    assert "nobody-knows" in message_of(api, answer.json())
+    answer = ask(fleet.url, api, "nobody-knows")
+    assert "nobody-knows" in refused(api, answer, 404, "model_not_found")
 
 
 @pytest.mark.parametrize("api", API)
 def test_no_nodes(lonely: Router, api: str) -> None:
     """Without nodes the answer is an immediate 503."""
-    answer = call(lonely.url, "POST", API[api], {"model": HELLO, "max_tokens": 5, "messages": TALK})
-    assert answer.status == 503
-    assert "node" in message_of(api, answer.json())
+    assert "no available nodes" in refused(api, ask(lonely.url, api, HELLO), 503, "no_available_nodes")
 
 
 @pytest.mark.parametrize("api", API)
 def test_malformed_json(fleet: Fleet, api: str) -> None:
     """A body that is not JSON is a 400 that says where it goes wrong."""
     answer = call(fleet.url, "POST", API[api], b'{"model": "hello-world", "messages": [}')
-    assert answer.status == 400
-    assert any(c.isdigit() for c in message_of(api, answer.json()))
+    assert any(c.isdigit() for c in refused(api, answer, 400, "invalid_request"))
 
 
 @pytest.mark.parametrize("api", API)
 def test_body_over_the_limit(lonely: Router, api: str) -> None:
     """A body that is over the limit is a 413."""
     answer = call(lonely.url, "POST", API[api], {"model": HELLO, "messages": TALK, "padding": "x" * 2000})
-    assert answer.status == 413
-    assert message_of(api, answer.json())
+    assert refused(api, answer, 413, "body_too_large")
 
 
 def test_announced_body_over_the_limit(fleet: Fleet) -> None:
@@ -109,13 +89,12 @@ def test_rubbish(fleet: Fleet, rubbish: bytes) -> None:
 
 
 def test_all_offline(house: House) -> None:
-    """Nodes are known but none is online: 503, not 404."""
+    """Nodes are known but none is online: 503, not 404, in each API's shape."""
     router = house.router()
     fake = house.fake()
     node = house.node(router, "gone", "--runtime", f"openai={fake.url}")
     eventually(lambda: router.is_online("gone", model="fake"))
     node.stop()
 
-    answer = chat(router.url, "fake")
-    assert answer.status == 503
-    assert "offline" in answer.json()["error"]
+    for api in API:
+        assert "offline" in refused(api, ask(router.url, api, "fake"), 503, "all_nodes_offline")

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from typing import Literal
 
 import aiohttp
+import msgspec
 import pytest
 from tests.doubles.fake_runtime import FakeRuntime, Faults, Options
 from tests.node.conftest import Journal
@@ -91,7 +92,7 @@ async def test_a_server_that_goes(house: House, monkeypatch: pytest.MonkeyPatch,
     await house.runtime.start()
     monkeypatch.setattr(attached, "LOOK_WITHIN", 0.3)
     monkeypatch.setattr(attached, "SURE_WITHIN", 0.3)
-    house.fake.faults = Faults(**{fault: True})
+    house.fake.faults = msgspec.structs.replace(Faults(), **{fault: True})
     await house.look_until(State.OFFLINE)
     assert not house.registry.available()
     assert house.runtime.loaded() == []
