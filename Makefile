@@ -30,7 +30,7 @@ format: $(VENV)/ready-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# Which policy answers soonest: a trace of conversations against each, in front of eight fake machines (about 10 minutes).
+# Which policy answers soonest: a trace of conversations against each, in front of eight fake machines (about 13 minutes).
 bench-fleet: $(VENV)/ready-bench
 	$(BIN)/python -m bench.fleet --out bench/out $(ARGS)
 

@@ -30,7 +30,7 @@ Benchmark = Callable[..., Any]
 def fleet(policy: str, *, everywhere: bool) -> Scheduler:
     """1,000 nodes that have answered already: three of the models of each are in memory, two requests under way."""
     registry, estimates = Registry(), Estimates()
-    scheduler = Scheduler(registry, make_policy(policy, estimates, 0.4), estimates)
+    scheduler = Scheduler(registry, make_policy(policy, estimates, 0.3), estimates)
     for i in range(NODES):
         models = [f"m{(i + k * MODELS // MODELS_EACH) % MODELS}" for k in range(MODELS_EACH)]
         if everywhere:

@@ -121,7 +121,7 @@ class RouterConfig(Config, frozen=True, kw_only=True):
         float,
         Meta(ge=0, le=1),
         declared("What a second of decode counts for expected-latency: 0 a quick first token, 1 a quick whole answer."),
-    ] = 0.4
+    ] = 0.3
     trial_after: Annotated[Seconds, declared("Seconds until a model that failed on a node is tried there.")] = 30.0
     silence: Annotated[Seconds, declared("Seconds without a heartbeat after which a node is offline.")] = 20.0
     probe_every: Annotated[Seconds, declared("Seconds between checks of attached servers.")] = 5.0

@@ -17,7 +17,7 @@ from llm_router.errors import RouterError
 
 POLICIES = ("expected-latency", "least-requests", "metrics", "round-robin")
 EVERYWHERE = frozenset({"ollama", "openai", "anthropic"})
-DECODE_WEIGHT = 0.4
+DECODE_WEIGHT = 0.3
 
 
 def make_node(

@@ -8,13 +8,16 @@ from tests.system.harness import HELLO, House, Process, Router, eventually, hous
 
 
 class Fleet:
-    """A router with three equal nodes that run the built-in model on llama.cpp."""
+    """A router with three equal nodes that run the built-in model on llama.cpp.
+
+    Its policy looks at requests alone: how fast and how busy this machine is at the moment says nothing about equals.
+    """
 
     names = ("node-a", "node-b", "node-c")
 
     def __init__(self, house: House) -> None:
         self.house = house
-        self.router: Router = house.router()
+        self.router: Router = house.router("--policy", "least-requests")
         self.nodes: list[Process] = [house.node(self.router, name) for name in self.names]
         eventually(lambda: self.router.is_online(*self.names, model=HELLO), 60)
 

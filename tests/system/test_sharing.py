@@ -3,8 +3,11 @@
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
 from tests.system.conftest import Fleet
 from tests.system.harness import HELLO, House, chat, eventually
+
+from llm_router.core.policies import POLICIES
 
 
 def done(fleet: Fleet) -> dict[str, int]:
@@ -24,6 +27,19 @@ def test_three_each(fleet: Fleet) -> None:
     eventually(lambda: sum(done(fleet).values()) == sum(before.values()) + 39)
     after = done(fleet)
     assert all(11 <= after[name] - before[name] <= 15 for name in fleet.names)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_equals_take_turns(house: House, policy: str) -> None:
+    """By any policy, equals share: three each of nine, ten each of thirty, two to five each of ten (D2, D3)."""
+    router = house.router("--policy", policy)
+    for name in ("a", "b", "c"):
+        router.attach(house.fake(name, kind="ollama", tokens=4), kind="ollama")
+    for requests, least, most in ((9, 3, 3), (30, 9, 11), (10, 2, 5)):
+        answers = [chat(router.url, "fake", stream=False) for _ in range(requests)]
+        shares = Counter(answer.headers["x-llm-router-node"] for answer in answers)
+        assert sum(shares.values()) == requests
+        assert all(least <= shares[name] <= most for name in ("a", "b", "c"))
 
 
 def test_five_at_once(house: House) -> None:

@@ -19,7 +19,7 @@ from llm_router.core.estimates import Estimates, Model
 from llm_router.core.node import BUSY_CPU, Lease, Node
 
 LOAD_WEIGHT = 0.3  # of a second of loading; less than a half suits light load, more than a half heavy load
-DISPLACED_WEIGHT = 2.0  # of a second of loading that drives out a model which is in use
+DISPLACED_WEIGHT = 3.0  # of a second of loading that drives out a model which is in use
 IDLE_LOADS = 3.0  # a model unused for so many times the load's seconds is hardly missed
 EQUAL_SHARE, EQUAL_SECONDS = 1.15, 0.05  # within this of the best counts as equal (design.md §5)
 OVERDUE = 0.25  # of the time that a request has taken so far, once it takes longer than expected: what is still to come

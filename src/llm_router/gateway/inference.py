@@ -432,7 +432,7 @@ class Inference(Exchange):
             sample = self._sample(usage)
             if lease is not None and lease.trial:
                 self._plane.restored(lease)
-        self._give_back(failed=outcome in {"failed", "broken"}, sample=sample)
+        self._give_back(failed=outcome in {"failed", "broken"} or status in BROKEN, sample=sample)
         if self._asked:
             self._ask.owner = None  # nobody calls us any more: without the circle we are freed at once
         self._plane.inference_over()
