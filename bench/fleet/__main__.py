@@ -38,7 +38,7 @@ class Numbers(click.ParamType[list[float]]):
 @click.command()
 @click.option("--policies", default=POLICIES, show_default=True, help="Policies of our router, with commas; may be ''.")
 @click.option("--rates", type=Numbers(), default="0.5,1.0,1.5", show_default=True, help="Requests per second.")
-@click.option("--requests", type=click.IntRange(min=20), default=1200, show_default=True, help="Requests of each trace.")
+@click.option("--requests", type=click.IntRange(min=20), default=1200, show_default=True, help="Requests of a trace.")
 @click.option("--scale", type=click.FloatRange(min=0, min_open=True), default=6.0, show_default=True, help="Haste.")
 @click.option("--seed", default=1, show_default=True, help="Another seed draws another trace.")
 @click.option("--fleet", type=click.Choice(list(FLEETS)), default="unequal", show_default=True, help="The machines.")

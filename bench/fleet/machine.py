@@ -100,12 +100,13 @@ class Resident:
 
 
 class Machine:
-    """One machine. Its times are divided by `scale`."""
+    """One machine. Its times are divided by `scale`; after the first token it sends `piece` at once."""
 
-    def __init__(self, spec: Spec, scale: float) -> None:
+    def __init__(self, spec: Spec, scale: float, piece: int = PIECE) -> None:
         self.spec = spec
         self.stats = Stats()
         self._scale = scale
+        self._piece = piece
         self._door = asyncio.Lock()  # fair: first come, first served
         self._loader = asyncio.Lock()
         self._changed = asyncio.Event()  # only who stands in the door waits for it
@@ -207,7 +208,7 @@ class Machine:
     async def _decode(self, tokens: int, emit: Emit) -> None:
         began = _now()
         done = 0
-        for end in _pieces(tokens):
+        for end in _pieces(tokens, self._piece):
             await self._spend(end / self.spec.decode, began)  # from the beginning, so that late wake-ups do not add up
             await emit(end - done)
             done = end
@@ -222,7 +223,7 @@ def _now() -> float:
     return asyncio.get_running_loop().time()
 
 
-def _pieces(tokens: int) -> Iterator[int]:
-    """How many tokens are there after each piece: one, so that the first is seen when it is made, then PIECE more."""
-    yield from range(1, tokens, PIECE)
+def _pieces(tokens: int, piece: int) -> Iterator[int]:
+    """How many tokens are there after each piece: one, so that the first is seen when it is made, then `piece` more."""
+    yield from range(1, tokens, piece)
     yield tokens
