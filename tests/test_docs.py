@@ -33,7 +33,7 @@ def command_lines(group: click.Group = commands, path: str = "llm-router") -> li
 
 def routes() -> set[str]:
     """Every path with its methods, as `GET /v0/nodes/{node_id}`."""
-    handlers = [*_routes(NOTHING, NOTHING, NOTHING), *routing_routes(NOTHING)]
+    handlers = [*_routes(NOTHING, NOTHING, NOTHING), *routing_routes(NOTHING, NOTHING, "")]
     found = {f"{method} {path}" for h in handlers for path in h.paths for method in h.http_methods}
     found |= {f"POST {path.decode()}" for dialect in (OLLAMA, OPENAI, ANTHROPIC) for path in dialect.operations}
     return {re.sub(r"\{model_id:path\}", "{id}", line).replace(":str}", "}").replace(":path}", "}") for line in found}

@@ -5,7 +5,6 @@ are given their time first, and the ledger's last batch is written when nobody c
 """
 
 import errno
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
@@ -16,20 +15,16 @@ from litestar.handlers import HTTPRouteHandler
 
 from llm_router import __version__
 from llm_router.config import RouterConfig
-from llm_router.contract import Address, Explanation
-from llm_router.core.ask import Ask
-from llm_router.core.catalog import resolve
+from llm_router.contract import Address
 from llm_router.core.estimates import Estimates
-from llm_router.core.explain import explain
 from llm_router.core.policies import make_policy
-from llm_router.core.registry import Change, Registry
+from llm_router.core.registry import Registry
 from llm_router.core.scheduler import Scheduler
 from llm_router.errors import ConfigError
 from llm_router.gateway import log as logs
 from llm_router.gateway.control import ControlServer
 from llm_router.gateway.control_app import control_app
 from llm_router.gateway.lists import list_routes
-from llm_router.gateway.peek import peek
 from llm_router.gateway.plane import DataPlane
 from llm_router.gateway.server import Gateway
 from llm_router.gateway.signals import stop_requested
@@ -43,6 +38,7 @@ from llm_router.router.credentials import Credentials
 from llm_router.router.fleet import Fleet
 from llm_router.router.ledger import Ledger
 from llm_router.router.prober import Prober
+from llm_router.router.publisher import Publisher
 from llm_router.router.rows import snapshot
 from llm_router.router.store import queries
 from llm_router.router.store.database import Database
@@ -50,8 +46,6 @@ from llm_router.router.store.database import Database
 log = structlog.get_logger()
 
 SIGN_EVERY = 10.0  # seconds: what proxies and clients between us and a person wait for at least
-# What an operator should see among the rest.
-TROUBLE = frozenset({"node.suspect", "node.offline", "node.refused", "node.model_excluded"})
 
 
 async def run(config: RouterConfig, *, ready: Callable[[int], None]) -> None:
@@ -95,10 +89,7 @@ async def serving(config: RouterConfig) -> AsyncIterator[int]:
         stack.push_async_callback(prober.stop)
         fleet = Fleet(registry, credentials, prober, publish, ledger.touch)
         fleet.restore(await database.run(queries.load_nodes))
-        routes = [
-            *_routes(fleet, database, ledger),
-            *routing_routes(partial(_explain, registry, scheduler, config.policy)),
-        ]
+        routes = [*_routes(fleet, database, ledger), *routing_routes(registry, scheduler, config.policy)]
         control = ControlServer(control_app(routes))
         stack.push_async_callback(control.stop)
         plane = DataPlane(
@@ -136,35 +127,6 @@ def _routes(fleet: Fleet, database: Database, ledger: Ledger) -> list[HTTPRouteH
 def _session() -> aiohttp.ClientSession:
     """For looks at nodes: a connection each, since a look shall show whether one can be made, and no limit."""
     return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, force_close=True))
-
-
-class Publisher:
-    """Tells everybody of changes: the log, the ledger, and those who wait for a node."""
-
-    def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
-        self._then: Callable[[], None] | None = None
-
-    def also(self, then: Callable[[], None]) -> None:
-        """`then` is called after changes."""
-        self._then = then
-
-    def __call__(self, changes: list[Change]) -> None:
-        """Tell of these."""
-        for change in changes:
-            write = log.warning if change.event in TROUBLE else log.info
-            write(change.event, node=change.name, node_id=change.node_id, detail=change.detail)
-            self._ledger.change(change)
-        if changes and self._then is not None:
-            self._then()
-
-
-def _explain(registry: Registry, scheduler: Scheduler, policy: str, body: bytes) -> Explanation:
-    peeked = peek(body)
-    now = time.monotonic()
-    model = resolve(peeked.model, registry, tags=True)
-    ask = Ask(model, now, size=len(body), conversation=peeked.conversation)
-    return explain(registry, scheduler, policy, ask, now)
 
 
 async def _listen(gateway: Gateway, config: RouterConfig) -> int:

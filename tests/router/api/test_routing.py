@@ -1,7 +1,6 @@
 """`/v0/routing/explain`: the route, with the decisions of a real scheduler behind it."""
 
 from collections.abc import Iterator
-from functools import partial
 
 import msgspec
 import pytest
@@ -9,14 +8,11 @@ from litestar import Litestar
 from litestar.testing import TestClient
 
 from llm_router.contract import Address, Explanation
-from llm_router.core.ask import Ask
 from llm_router.core.estimates import Estimates
-from llm_router.core.explain import explain
 from llm_router.core.node import EVERY_DIALECT, Node
 from llm_router.core.policies import make_policy
 from llm_router.core.registry import Registry
 from llm_router.core.scheduler import Scheduler
-from llm_router.errors import BadRequest
 from llm_router.gateway.control_app import control_app
 from llm_router.router.api.routing import routing_routes
 
@@ -24,20 +20,6 @@ Client = TestClient[Litestar]
 
 PATH = "/v0/routing/explain"
 POLICY = "expected-latency"
-
-
-class Asked(msgspec.Struct):
-    """What is read of a body here."""
-
-    model: str
-
-
-def decide(registry: Registry, scheduler: Scheduler, body: bytes) -> Explanation:
-    try:
-        model = msgspec.json.decode(body, type=Asked).model
-    except msgspec.DecodeError as error:
-        raise BadRequest(f"the body cannot be read: {error}") from error
-    return explain(registry, scheduler, POLICY, Ask(model, 0.0, size=len(body)), 0.0)
 
 
 @pytest.fixture
@@ -57,7 +39,7 @@ def scheduler(registry: Registry) -> Scheduler:
 
 @pytest.fixture
 def client(registry: Registry, scheduler: Scheduler) -> Iterator[Client]:
-    app = control_app(routing_routes(partial(decide, registry, scheduler)))
+    app = control_app(routing_routes(registry, scheduler, POLICY))
     with TestClient(app, raise_server_exceptions=False) as client:
         yield client
 
