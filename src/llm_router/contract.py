@@ -115,7 +115,8 @@ class Registered(msgspec.Struct, frozen=True):
 class Heartbeat(msgspec.Struct, frozen=True):
     """`POST /v0/nodes/{id}/heartbeat`, every HEARTBEAT_EVERY seconds: percentages, bytes, counts.
 
-    `models_version` changes whenever the node's list of models does; the router then pulls the list again.
+    `models_version` changes whenever the node's list of models does, or what runs them; the router then pulls the list
+    again. `slots` 0: as registered.
     """
 
     models_version: int = 0
@@ -123,6 +124,7 @@ class Heartbeat(msgspec.Struct, frozen=True):
     memory: float = 0.0
     memory_total: int = 0
     in_flight: int = 0
+    slots: int = 0
     loaded: list[str] = []
     gpus: list[Gpu] = []
 

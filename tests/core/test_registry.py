@@ -108,6 +108,15 @@ def test_a_heartbeat_breaks_the_silence_and_is_shown() -> None:
     assert node.models_version == 3
 
 
+def test_a_heartbeat_may_change_the_slots() -> None:
+    """Requirement D1: how many requests it runs at once is reported too; one that does not say has as many as before."""
+    registry = Registry()
+    node = online(registry)
+    for reported, slots in ((2, 2), (0, 2), (6, 6)):
+        registry.heartbeat("a", Heartbeat(slots=reported), 1.0)
+        assert node.slots == slots
+
+
 def test_a_registration_sets_the_version_of_the_models() -> None:
     """The first heartbeat of the same version asks for no second pull."""
     registry = Registry()

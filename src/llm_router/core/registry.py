@@ -136,6 +136,7 @@ class Registry:
         lifted = [c for m in list(node.excluded) if moved for c in self.lift(node_id, m, "its runtime is another one")]
         before, node.report = set(node.report.loaded), report
         node.models_version = report.models_version
+        node.slots = report.slots or node.slots
         node.last_seen = now
         self._settle_warm(node, before, set(report.loaded))
         return lifted + self.signal(node_id, Signal.HEARTBEAT, now)

@@ -221,6 +221,7 @@ class Agent:
             memory=load.memory,
             memory_total=load.memory_total,
             in_flight=self.in_flight(),
+            slots=sum(runtime.facts().slots for runtime in self.runtimes),
             loaded=self.loaded(),
             gpus=self.hardware.gpus(),
         )
