@@ -109,7 +109,7 @@ def test_a_heartbeat_breaks_the_silence_and_is_shown() -> None:
 
 
 def test_a_heartbeat_may_change_the_slots() -> None:
-    """Requirement D1: how many requests it runs at once is reported too; one that does not say has as many as before."""
+    """Requirement D1: how many requests it runs at once is reported; one that does not say has as many as before."""
     registry = Registry()
     node = online(registry)
     for reported, slots in ((2, 2), (0, 2), (6, 6)):
