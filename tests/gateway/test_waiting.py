@@ -171,6 +171,7 @@ class TestQueue:
             client = await post(house, BODY, path)
             status, headers, body = await client.answer()
             assert (status, body[: len(SHAPES[path])]) == (504, SHAPES[path])
+            assert int(headers["retry-after"]) >= 1
             assert int(headers["x-queue-wait-ms"]) > 0
             house.vacate(lease)
             (record,) = await house.settled()

@@ -22,6 +22,7 @@ LOAD_WEIGHT = 0.3  # of a second of loading; less than a half suits light load, 
 DISPLACED_WEIGHT = 3.0  # of a second of loading that drives out a model which is in use
 IDLE_LOADS = 3.0  # a model unused for so many times the load's seconds is hardly missed
 EQUAL_SHARE, EQUAL_SECONDS = 1.15, 0.05  # within this of the best counts as equal (design.md §5)
+AFTER_ALL = 1 << 60  # turns; a busy node comes after any free one that is about as good
 OVERDUE = 0.25  # of the time that a request has taken so far, once it takes longer than expected: what is still to come
 
 
@@ -82,7 +83,13 @@ class ExpectedLatency:
             costs.append(cost)
         least = min(costs)
         limit = max(least * EQUAL_SHARE, least + EQUAL_SECONDS)
-        return min([n for n, cost in zip(candidates, costs, strict=True) if cost <= limit], key=_turn)
+        best, first = candidates[0], math.inf
+        for node, cost in zip(candidates, costs):  # noqa: B905 - as long as each other; to check it takes time
+            if cost <= limit:
+                turn = node.last_chosen if len(node.leases) < node.slots else node.last_chosen + AFTER_ALL
+                if turn < first:
+                    best, first = node, turn
+        return best
 
     def _parts(self, ask: Ask, node: Node, now: float) -> dict[str, float]:
         """What a candidate costs, part by part."""
@@ -144,7 +151,3 @@ def _spared(candidates: Sequence[Node]) -> Sequence[Node]:
     if any(n.has_room() for n in calm):
         return calm
     return [n for n in candidates if n.has_room()] or candidates
-
-
-def _turn(node: Node) -> tuple[bool, int]:
-    return len(node.leases) >= node.slots, node.last_chosen

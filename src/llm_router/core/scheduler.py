@@ -102,7 +102,8 @@ class Scheduler:
 
     def on_request(self, ask: Ask, now: float) -> Lease | Queued | RouterError:
         """A request arrived, or came back because its node failed: `tried` names those that did."""
-        self._recall(ask, now)
+        if ask.conversation:
+            self._recall(ask, now)
         decision = self._place(ask, now)
         return self._enqueue(ask, now) if decision is None else decision
 
@@ -143,7 +144,8 @@ class Scheduler:
 
     def preview(self, ask: Ask, now: float) -> Preview:
         """What `on_request` would decide now; nothing changes."""
-        self._recall(ask, now)
+        if ask.conversation:
+            self._recall(ask, now)
         trial = self._on_trial(ask, now)
         candidates = self._candidates(ask)
         if not candidates and trial is None:
@@ -160,12 +162,12 @@ class Scheduler:
     # -- 4 and 5: a place
 
     def _recall(self, ask: Ask, now: float) -> None:
-        if ask.conversation:
-            ask.holder, ask.held = self._affinity.find(ask.conversation, now)
+        ask.holder, ask.held = self._affinity.find(ask.conversation, now)
 
     def _place(self, ask: Ask, now: float) -> Lease | RouterError | None:
         """A place, or why there can be none; None: not now."""
-        self._release(ask)
+        if ask.target:
+            self._release(ask)
         registry, model = self._registry, ask.model
         node = self._on_trial(ask, now) if model in registry.excluded else None  # 4a
         if node is not None:
@@ -301,9 +303,7 @@ class Scheduler:
         )
 
     def _full(self, ask: Ask, waiting: int) -> RouterError:
-        model = self._estimates.model(ask.model)
-        slots = sum(n.slots for n in self._registry.online.get(ask.model, ())) or 1
-        seconds = min(max(1, math.ceil((waiting + 1) * model.seconds / slots)), LONGEST_RETRY)
+        seconds = self._again_in(ask.model, waiting)
         return QueueFull(
             f"every node that can run model '{ask.model}' is busy, and {waiting} requests wait already: "
             f"ask again in {seconds} s",
@@ -311,9 +311,18 @@ class Scheduler:
         )
 
     def _too_late(self, ask: Ask) -> RouterError:
+        seconds = self._again_in(ask.model, len(self._queues.get(ask.model, ())))
         return QueueTimeout(
-            f"no node that can run model '{ask.model}' came free within {self._queue_timeout:g} s: ask again later"
+            f"no node that can run model '{ask.model}' came free within {self._queue_timeout:g} s: "
+            f"ask again in {seconds} s",
+            retry_after=seconds,
         )
+
+    def _again_in(self, name: str, waiting: int) -> int:
+        """Seconds until one more request than wait already is likely to find a place."""
+        slots = sum(n.slots for n in self._registry.online.get(name, ())) or 1
+        seconds = math.ceil((waiting + 1) * self._estimates.model(name).seconds / slots)
+        return min(max(1, seconds), LONGEST_RETRY)
 
 
 def _in_turn(nodes: Sequence[Node], turn: int, count: int) -> Sequence[Node]:

@@ -487,8 +487,11 @@ class Inference(Exchange):
 
 
 def _is_busy(status: int, headers: list[Header]) -> bool:
-    """Whether a node says that it has too much to do: no failure of its (requirement C6)."""
-    return status == 429 or (status == 503 and any(name == b"retry-after" for name, _ in headers))
+    """Whether a node says that it has too much to do: no failure of its (requirement C6).
+
+    504 with Retry-After is what an agent answers whose own queue was too long.
+    """
+    return status == 429 or (status in {503, 504} and any(name == b"retry-after" for name, _ in headers))
 
 
 def _told_by_node(status: int, body: bytes) -> UpstreamFailed:
