@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PYTHON ?= python3
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: up setup test quick check format bench-fleet bench-selection lock clean
+.PHONY: up setup test quick check format bench bench-fleet bench-selection lock clean
 
 up: $(VENV)/ready
 	@exec $(BIN)/llm-router up $(ARGS)
@@ -29,6 +29,10 @@ check: $(VENV)/ready-dev
 format: $(VENV)/ready-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# What the router costs beside nginx: needs nginx, wrk and a C compiler (about 3 minutes).
+bench: $(VENV)/ready-bench
+	$(BIN)/python -m bench.data_plane --out bench/out $(ARGS)
 
 # Which policy answers soonest: a trace of conversations against each, in front of eight fake machines (about 13 minutes).
 bench-fleet: $(VENV)/ready-bench

@@ -10,9 +10,9 @@ from rich.console import Console
 
 from bench.fleet.campaign import Campaign, Plan
 from bench.fleet.fleet import FLEETS
-from bench.fleet.processes import NotReadyError
 from bench.fleet.report import as_json, show
 from bench.fleet.results import Run
+from bench.processes import NotReadyError
 
 POLICIES = "expected-latency,warm-first,least-requests,metrics,round-robin"
 FIRST_PORT = 21000  # below the ports that systems hand out by themselves

@@ -15,10 +15,10 @@ import msgspec
 
 from bench.fleet.fleet import FLEETS
 from bench.fleet.player import Player
-from bench.fleet.processes import Program
 from bench.fleet.results import Run, summarize
 from bench.fleet.routers import Urls, attach, look, machines, reset, router, wait_for_models
 from bench.fleet.trace import Conversation, draw
+from bench.processes import Program
 
 
 class Plan(msgspec.Struct, frozen=True):

@@ -10,9 +10,9 @@ import msgspec
 
 from bench.fleet.fleet import FLEETS
 from bench.fleet.machine import Stats
-from bench.fleet.processes import NotReadyError, Program, running, wait_until
 from bench.fleet.trace import MODELS
 from bench.fleet.warm_first import STANDS_IN_FOR
+from bench.processes import NotReadyError, Program, running, wait_until
 from llm_router.contract import Attach, NodeView, model_ids
 
 Urls = Mapping[str, str]  # machine's name -> its address

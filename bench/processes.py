@@ -20,10 +20,11 @@ class NotReadyError(Exception):
 
 
 class Program:
-    """A running program. `line` is the first it printed: where it listens."""
+    """A running program. `line` is the first it printed: where it listens, say."""
 
     def __init__(self, process: Process, line: str) -> None:
         self.line = line
+        self.pid = process.pid
         self._process = psutil.Process(process.pid)
 
     def cpu(self) -> float:

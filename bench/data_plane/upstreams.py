@@ -1,0 +1,55 @@
+"""The upstreams: `upstream.c`, compiled and running, at as many addresses as routers shall choose from.
+
+One process for all: several would take the processors from the routers and, kept waiting themselves, write tokens that
+a router then finds in one piece.
+"""
+
+import asyncio
+from asyncio.subprocess import PIPE, STDOUT
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import msgspec
+
+from bench.data_plane.tools import path_of
+from bench.processes import NotReadyError, running
+
+SOURCE = Path(__file__).with_name("upstream.c")
+FLAGS = ("-std=c11", "-O2", "-Wall", "-Wextra", "-Werror")
+COUNT = 3  # enough for a choice to be one
+SLOW = 1000  # ms between the tokens of the model "slow": open for long, and next to no work
+
+PATH = "/v1/chat/completions"
+MODELS = frozenset({"quick", "slow"})
+TOKENS = 64  # of a stream: a sentence or three, as the figures of others are for
+FOREVER = 100_000  # tokens of a stream that is held open; nobody waits for the last one
+
+
+def question(model: str, tokens: int = 0) -> bytes:
+    """The body of a request; with `tokens` for a stream of so many, else for an answer in one piece."""
+    messages = [{"role": "user", "content": "Why does the sky turn red in the evening?"}]
+    wanted = {"stream": True, "max_tokens": tokens} if tokens else {"stream": False}
+    return msgspec.json.encode({"model": model, "messages": messages} | wanted)
+
+
+@asynccontextmanager
+async def upstreams(first_port: int, home: Path) -> AsyncIterator[list[int]]:
+    """COUNT addresses, by their ports: from `first_port` on, or any if that is 0.
+
+    Raises:
+        NotReadyError: the program did not start, or could not be compiled.
+    """
+    program = await _compiled(home / "upstream")
+    ports = [str(first_port and first_port + n) for n in range(COUNT)]
+    async with running([str(program), str(SLOW), *ports], {}, home / "upstream.log") as started:
+        yield [int(port) for port in started.line.split()]
+
+
+async def _compiled(program: Path) -> Path:
+    command = [path_of("cc"), *FLAGS, "-o", str(program), str(SOURCE)]
+    process = await asyncio.create_subprocess_exec(*command, stdout=PIPE, stderr=STDOUT)
+    output, _ = await process.communicate()
+    if process.returncode:
+        raise NotReadyError(f"{SOURCE} does not compile:\n{output.decode('utf-8', 'replace')}")
+    return program
