@@ -14,7 +14,7 @@ from llm_router.core.registry import Change, Registry
 from llm_router.core.usage import RequestRecord
 from llm_router.router import ledger as ledgers
 from llm_router.router.credentials import Credentials
-from llm_router.router.ledger import PENDING_LIMIT, Ledger
+from llm_router.router.ledger import BATCH, PENDING_LIMIT, Ledger
 from llm_router.router.rows import snapshot
 from llm_router.router.store import queries
 from llm_router.router.store.database import Database
@@ -47,7 +47,7 @@ def no_node(_node_id: str) -> StoredNode | None:
 
 
 async def ids(database: Database) -> list[str]:
-    return [r.id for r in await database.run(queries.latest_requests, 20_000)][::-1]
+    return [r.id for r in await database.run(queries.latest_requests, 2 * PENDING_LIMIT)][::-1]
 
 
 async def test_what_is_taken_is_written_in_order(database: Database) -> None:
@@ -65,12 +65,12 @@ async def test_a_full_batch_does_not_wait(database: Database, monkeypatch: pytes
     monkeypatch.setattr(ledgers, "FLUSH_EVERY", 3600.0)
     ledger = Ledger(database, no_node)
     ledger.start()
-    for number in range(ledgers.BATCH + 1):
+    for number in range(BATCH + 1):
         ledger.request(request(number))
     while not await ids(database):  # each round waits for the database
         pass
     await ledger.stop()
-    assert len(await ids(database)) == ledgers.BATCH + 1
+    assert len(await ids(database)) == BATCH + 1
 
 
 async def test_an_event_is_kept_with_its_time_and_its_node(database: Database) -> None:
@@ -143,6 +143,37 @@ async def test_one_impossible_entry_does_not_block_the_rest(database: Database) 
     ledger.request(request(2))
     await ledger.flush()
     assert await ids(database) == ["r2"]
+
+
+async def test_an_impossible_entry_takes_at_most_its_batch_along(database: Database) -> None:
+    """A backlog of many batches is written without that one."""
+    ledger = Ledger(database, no_node)
+    for number in range(3 * BATCH):
+        ledger.request(request(number, tokens=2**70 if number == BATCH else 0))
+    with capture_logs():
+        await ledger.flush()
+    assert ledger.dropped == BATCH
+    assert await ids(database) == [f"r{number}" for number in range(3 * BATCH) if number // BATCH != 1]
+
+
+async def test_a_backlog_that_grows_while_it_is_written_does_not_wait(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Batches that came meanwhile are written at once, not when the second is over."""
+    monkeypatch.setattr(ledgers, "FLUSH_EVERY", 3600.0)
+    under_way = asyncio.Event()
+    ledger = Ledger(database, lambda _node_id: under_way.set())
+    ledger.touch("n")
+    for number in range(2 * BATCH + 1):
+        ledger.request(request(number))
+    ledger.start()
+    await under_way.wait()
+    for number in range(2 * BATCH + 1, 5 * BATCH):
+        ledger.request(request(number))
+    while len(await ids(database)) < 5 * BATCH:
+        pass
+    await ledger.stop()
+    assert await ids(database) == [f"r{number}" for number in range(5 * BATCH)]
 
 
 async def test_two_flushes_at_once_write_once(database: Database) -> None:

@@ -19,19 +19,41 @@ VALUES ('r1', 1.5, 'c', 'openai.chat', 'm', 'n1', 'box', 200, 'done', 1, 1, 0.25
 """
 
 
-@pytest.fixture
-def of_0001(tmp_path: Path) -> Path:
-    """A database as the first release left it, with two requests on record."""
-    place = tmp_path / "router.db"
+def database_of(place: Path, revision: str, *statements: str) -> Path:
+    """A database as the release with that revision left it, after some statements."""
     settings = migrate.config()
     engine = create_engine(f"sqlite:///{place}")
     with engine.connect() as connection:
         settings.attributes["connection"] = connection
-        command.upgrade(settings, "0001")
+        command.upgrade(settings, revision)
     with engine.begin() as connection:
-        connection.execute(text(ROWS))
+        for statement in statements:
+            connection.execute(text(statement))
     engine.dispose()
     return place
+
+
+@pytest.fixture
+def of_0001(tmp_path: Path) -> Path:
+    """With two requests on record."""
+    return database_of(tmp_path / "router.db", "0001", ROWS)
+
+
+# Twice 1,500 requests that nobody waited for, with a node that was renamed on the way, and one of another model.
+HISTORY = """
+WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < 3000)
+INSERT INTO requests (id, at, client, operation, model, node_id, node, status, outcome, streamed, attempts, first_byte,
+    seconds, prompt_tokens, completion_tokens, error)
+SELECT 'r' || n, n, 'c', 'openai.chat', CASE n WHEN 700 THEN 'rare' ELSE 'm' END, 'n1',
+    CASE WHEN n <= 1500 THEN 'box' ELSE 'tower' END, 200, 'done', 0, 1, 0.25, 1.5, 10, 20, ''
+FROM numbers
+"""
+
+
+@pytest.fixture
+def of_0002(tmp_path: Path) -> Path:
+    """With 3,000 requests on record."""
+    return database_of(tmp_path / "router.db", "0002", HISTORY)
 
 
 async def test_0002_keeps_requests_that_never_waited(of_0001: Path) -> None:
@@ -45,4 +67,23 @@ async def test_0002_keeps_requests_that_never_waited(of_0001: Path) -> None:
     waited = msgspec.structs.replace(done, id="r3", waited=2.5)
     await database.run(queries.write, Batch(requests=[waited]))
     assert await database.run(queries.latest_requests, 1) == [waited]
+    await database.close()
+
+
+async def test_0003_finds_what_was_on_record(of_0002: Path) -> None:
+    """By model, by the node's id and by each of its names; what comes later continues the same history."""
+    database = Database(of_0002)
+    await database.open()
+
+    async def found(model: str = "", node: str = "") -> list[str]:
+        return [r.id for r in await database.run(queries.latest_requests, 2, model, node)]
+
+    assert await database.run(revision) == schema.HEAD
+    assert await found() == await found(model="m") == await found(node="n1") == await found("m", "tower")
+    assert await found(node="tower") == ["r3000", "r2999"]
+    assert await found(node="box") == ["r1500", "r1499"]
+    assert await found(model="rare") == await found("rare", "box") == ["r700"]
+    (rare,) = await database.run(queries.latest_requests, 1, "rare")
+    await database.run(queries.write, Batch(requests=[msgspec.structs.replace(rare, id="r3001")]))
+    assert await found(model="rare") == await found("rare", "n1") == ["r3001", "r700"]
     await database.close()

@@ -1,9 +1,12 @@
 """What is written can be read again."""
 
+import itertools
+from typing import Any
+
 import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import create_engine
+from sqlalchemy import Connection, create_engine
 
 from llm_router.contract import RuntimeFacts
 from llm_router.core.health import State
@@ -81,6 +84,54 @@ async def test_requests_are_shown_newest_first(database: Database) -> None:
     assert await found(10, model="other") == ["r2"]
     assert await found(10, node="n2") == await found(10, node="n2's machine") == ["r3"]
     assert await found(10, model="other", node="n2") == []
+
+
+async def test_requests_are_found_wherever_they_are(database: Database) -> None:
+    """Requirement F4: blocks of requests are the database's own business, and so is which batch they came with."""
+    rare = {3, schema.BLOCK - 1, schema.BLOCK, 2 * schema.BLOCK + 5}
+    written = [
+        request(number, *(("rare", "n2") if number in rare else ("m", "n1"))) for number in range(3 * schema.BLOCK)
+    ]
+    for start in range(0, len(written), 500):
+        await database.run(queries.write, Batch(requests=written[start : start + 500]))
+
+    async def found(limit: int, model: str = "", node: str = "") -> list[int]:
+        return [int(r.id[1:]) for r in await database.run(queries.latest_requests, limit, model, node)]
+
+    newest_first = sorted(rare, reverse=True)
+    assert await found(10, model="rare") == await found(10, node="n2") == newest_first
+    assert await found(10, model="rare", node="n2's machine") == newest_first
+    assert await found(2, node="n2's machine") == newest_first[:2]
+    assert await found(1000, model="m") == [n for n in range(3 * schema.BLOCK - 1, -1, -1) if n not in rare][:1000]
+    assert await found(10, model="never asked for") == await found(10, model="m", node="n2") == []
+
+
+def steps_of(connection: Connection, model: str, node: str) -> int:
+    """SQLite's own measure of its work for a page of 10, in thousands of its instructions."""
+    steps = itertools.count()
+    driver: Any = connection.connection.dbapi_connection
+    driver.set_progress_handler(lambda: next(steps) < 0, 1000)
+    queries.latest_requests(connection, 10, model, node)
+    driver.set_progress_handler(None, 0)
+    return next(steps)
+
+
+async def test_a_page_costs_the_blocks_that_it_is_found_in(database: Database) -> None:
+    """Not the whole history, and no sorting of it: also for names, and for what was seen once, long ago."""
+    blocks = 20
+    written = [request(number, "m", f"n{number % 3}") for number in range(blocks * schema.BLOCK)]
+    written[5] = request(5, "once", "gone")
+    await database.run(queries.write, Batch(requests=written))
+    one_block = 12 * schema.BLOCK // 1000  # a row that is looked at takes SQLite about ten instructions
+    for model, node in (
+        ("", ""),
+        ("m", ""),
+        ("", "n1"),
+        ("m", "n1's machine"),
+        ("once", ""),
+        ("once", "gone's machine"),
+    ):
+        assert await database.run(steps_of, model, node) <= one_block, (model, node)
 
 
 async def test_events_are_shown_newest_first(database: Database) -> None:

@@ -1,15 +1,15 @@
 """Every statement the router sends. Functions of a connection, run by `Database.run` off the event loop."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
 import msgspec
-from sqlalchemy import Connection, Select, delete, insert, select
+from sqlalchemy import ColumnElement, Connection, Select, delete, func, insert, select, text
 
 from llm_router.contract import NodeKind, RuntimeFacts
 from llm_router.core.health import State
 from llm_router.core.usage import RequestRecord
-from llm_router.router.store import schema
+from llm_router.router.store import bulk, schema
 
 Row = TypeVar("Row", bound=msgspec.Struct)
 
@@ -64,7 +64,26 @@ def write(connection: Connection, batch: Batch) -> None:
     if batch.events:
         connection.execute(insert(schema.events), _columns(batch.events))
     if batch.requests:
-        connection.execute(insert(schema.requests), _columns(batch.requests))
+        _append_requests(connection, batch.requests)
+
+
+_LAST_REQUEST = select(func.coalesce(func.max(schema.requests.c.seq), 0))
+
+# Text, because SQLAlchemy has no ON CONFLICT that is the same for every database; SQLite and PostgreSQL both read this.
+_INDEX_BLOCKS = text(f"""
+WITH fresh AS (SELECT DISTINCT model, node_id, node, seq / {schema.BLOCK} AS block FROM requests WHERE seq > :last)
+INSERT INTO request_blocks (about, value, block)
+SELECT 'model', model, block FROM fresh
+UNION ALL SELECT 'node', node_id, block FROM fresh
+UNION ALL SELECT 'node', node, block FROM fresh WHERE true
+ON CONFLICT DO NOTHING
+""")  # noqa: S608 - BLOCK is a number of ours. `WHERE true`: SQLite would take ON for that of a join
+
+
+def _append_requests(connection: Connection, requests: Sequence[RequestRecord]) -> None:
+    last = connection.execute(_LAST_REQUEST).scalar_one()
+    bulk.append(connection, schema.requests, requests)
+    connection.execute(_INDEX_BLOCKS, {"last": last})
 
 
 def load_nodes(connection: Connection) -> list[StoredNode]:
@@ -75,12 +94,32 @@ def load_nodes(connection: Connection) -> list[StoredNode]:
 def latest_requests(connection: Connection, limit: int, model: str = "", node: str = "") -> list[RequestRecord]:
     """The newest `limit` requests, newest first; `model` and `node` (an id or a name) narrow them down where given."""
     table = schema.requests.c
-    found = select(schema.requests).order_by(table.seq.desc()).limit(limit)
+    found = select(schema.requests)
     if model:
         found = found.where(table.model == model)
     if node:
         found = found.where((table.node_id == node) | (table.node == node))
+    found = _in_blocks(found, {"model": model, "node": node}).order_by(table.seq.desc()).limit(limit)
     return _read(connection, found, RequestRecord)
+
+
+def _in_blocks(found: Select[Any], values: dict[str, str]) -> Select[Any]:
+    """Look only into the blocks in which each value that is given occurs, the newest first."""
+    known = None
+    for about, value in values.items():
+        if value:
+            blocks = schema.request_blocks.alias(about)
+            block = blocks.c.block
+            found = found.join(blocks, _is_in(block) if known is None else block == known)
+            # Ordered by blocks before anything else, the database need not sort what it finds: it stops at the limit.
+            found = found.where(blocks.c.about == about, blocks.c.value == value).order_by(block.desc())
+            known = block
+    return found
+
+
+def _is_in(block: ColumnElement[int]) -> ColumnElement[bool]:
+    first = block * schema.BLOCK
+    return schema.requests.c.seq.between(first, first + (schema.BLOCK - 1))
 
 
 def latest_events(connection: Connection, limit: int) -> list[Event]:

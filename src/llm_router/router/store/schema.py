@@ -3,9 +3,9 @@
 A change here needs a migration in `migrations/versions` and a new HEAD.
 """
 
-from sqlalchemy import JSON, Boolean, Column, Float, Index, Integer, MetaData, String, Table
+from sqlalchemy import JSON, Boolean, Column, Float, Integer, MetaData, String, Table
 
-HEAD = "0002"  # the revision that these tables are; compared at start, so that Alembic is loaded only when needed
+HEAD = "0003"  # the revision that these tables are; compared at start, so that Alembic is loaded only when needed
 
 metadata = MetaData()
 
@@ -48,9 +48,23 @@ requests = Table(
     Column("completion_tokens", Integer, nullable=False),
     Column("error", String, nullable=False),
     Column("waited", Float, nullable=False, server_default="0"),
-    Index("requests_by_model", "model", "seq"),
-    Index("requests_by_node", "node_id", "seq"),
 )
+
+# An index of blocks instead of rows: `value` occurs in requests whose seq // BLOCK is `block`, as their model (`about`
+# is "model") or as their node's id or name ("node"). An index of rows costs 3 µs of CPU per request, two of them 40 %
+# more space, and names would need a third; this costs 2 µs for all three, and next to no space. Whole blocks are read:
+# to find 100 requests for a model that is asked for once per block takes 12 ms.
+request_blocks = Table(
+    "request_blocks",
+    metadata,
+    Column("about", String, primary_key=True),
+    Column("value", String, primary_key=True),
+    Column("block", Integer, primary_key=True),
+    sqlite_with_rowid=False,  # the key is all there is
+)
+# Requests. Twice as many halve the entries to write, and double what is read. It stands in the rows: another number
+# needs a migration.
+BLOCK = 512
 
 events = Table(
     "events",
