@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PYTHON ?= python3
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: up setup test quick check format bench bench-fleet bench-selection lock clean
+.PHONY: up setup test quick check format bench bench-guard profile soak bench-fleet bench-selection lock clean
 
 up: $(VENV)/ready
 	@exec $(BIN)/llm-router up $(ARGS)
@@ -20,6 +20,10 @@ test: check
 quick: $(VENV)/ready-dev
 	$(BIN)/pytest -m "not slow" $(ARGS)
 
+# Half an hour of bad company, and then memory, files and requests in flight are as before; `make test` has two minutes.
+soak: $(VENV)/ready-dev
+	SOAK_SECONDS=$${SOAK_SECONDS:-1800} $(BIN)/pytest tests/system/test_soak.py -s $(ARGS)
+
 check: $(VENV)/ready-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -30,9 +34,18 @@ format: $(VENV)/ready-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# What the router costs beside nginx: needs nginx, wrk and a C compiler (about 3 minutes).
+# What the router costs beside nginx: needs nginx, wrk and a C compiler (about 6 minutes).
 bench: $(VENV)/ready-bench
 	$(BIN)/python -m bench.data_plane --out bench/out $(ARGS)
+
+# The short form (a minute), which fails where the router is much dearer than nginx.
+bench-guard: $(VENV)/ready-dev
+	$(BIN)/python -m bench.data_plane --rounds 3 --seconds 2 --rate 0 --streams 0 --idle 0 \
+	  --max-unary 3.5 --max-stream 2 $(ARGS)
+
+# Where the router's time goes, by function: needs wrk, a C compiler and leave to look into another process.
+profile: $(VENV)/ready-bench
+	$(BIN)/python -m bench.data_plane.profiling --out bench/out $(ARGS)
 
 # Which policy answers soonest: a trace of conversations against each, in front of eight fake machines (about 13 minutes).
 bench-fleet: $(VENV)/ready-bench

@@ -4,18 +4,34 @@ import asyncio
 import importlib.util
 import sys
 from pathlib import Path
+from typing import TypedDict, Unpack
 
 import click
 from rich.console import Console
 
 from bench.data_plane.campaign import Campaign, Plan
+from bench.data_plane.guard import complaints
 from bench.data_plane.report import as_json, show
-from bench.data_plane.results import Results
+from bench.data_plane.results import Kind, Results
 from bench.data_plane.subjects import Other, read_other
 from bench.processes import NotReadyError
 
 FIRST_PORT = 21200  # below the ports that systems hand out by themselves, and beside those of bench.fleet
 WIDTH = 120  # columns in a file or a pipe, for a table that is as wide
+
+
+class Planned(TypedDict):
+    """The options that say what is to be measured, as `Plan` has them."""
+
+    rounds: int
+    seconds: int
+    connections: int
+    rate: int
+    streams: int
+    idle: int
+    hold: int
+    others: tuple[Other, ...]
+    first_port: int
 
 
 class Router(click.ParamType[Other]):
@@ -32,27 +48,26 @@ class Router(click.ParamType[Other]):
 
 
 COUNT = click.IntRange(min=1)
+MAYBE = click.IntRange(min=0)
+FACTOR = click.FloatRange(min=0, min_open=True)
 
 
 @click.command()
 @click.option("--rounds", type=COUNT, default=5, show_default=True, help="How often each is loaded.")
 @click.option("--seconds", type=COUNT, default=3, show_default=True, help="For how long each time.")
 @click.option("--connections", type=COUNT, default=32, show_default=True, help="Clients that ask all the time.")
-@click.option("--streams", type=COUNT, default=1000, show_default=True, help="Streams held open to measure memory.")
+@click.option("--rate", type=MAYBE, default=5000, show_default=True, help="Requests per second, where paced. 0: none.")
+@click.option("--streams", type=MAYBE, default=5000, show_default=True, help="Streams held open at once. 0: none.")
+@click.option("--idle", type=MAYBE, default=20_000, show_default=True, help="Idle connections held. 0: none.")
+@click.option("--hold", type=COUNT, default=20, show_default=True, help="Seconds for which they are held.")
+@click.option("--max-unary", type=FACTOR, metavar="X", help="Fail where an answer costs more than X times nginx's CPU.")
+@click.option("--max-stream", type=FACTOR, metavar="X", help="Likewise a stream.")
 @click.option("--url", "others", type=Router(), multiple=True, metavar="NAME=URL[@PID]", help="Another router.")
 @click.option("--first-port", default=FIRST_PORT, show_default=True, help="Where others find the three upstreams.")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Write JSON and a picture there.")
 @click.option("--json", "as_data", is_flag=True, help="Print JSON.")
 def main(
-    *,
-    rounds: int,
-    seconds: int,
-    connections: int,
-    streams: int,
-    others: tuple[Other, ...],
-    first_port: int,
-    out: Path | None,
-    as_data: bool,
+    *, max_unary: float | None, max_stream: float | None, out: Path | None, as_data: bool, **plan: Unpack[Planned]
 ) -> None:
     """What does a router cost?
 
@@ -61,13 +76,17 @@ def main(
     """
     if out is not None and importlib.util.find_spec("matplotlib") is None:
         raise click.ClickException("--out draws a picture and needs matplotlib: pip install matplotlib")
-    results = _measure(Plan(rounds, seconds, connections, streams, others, first_port))
+    results = _measure(Plan(**plan))
     if as_data:
         click.echo(as_json(results), nl=False)
     else:
         show(results, Console(width=None if sys.stdout.isatty() else WIDTH))
     if out is not None:
         _write(results, out)
+    limits: dict[Kind, float | None] = {"unary": max_unary, "stream": max_stream}
+    found = complaints(results, {kind: most for kind, most in limits.items() if most is not None})
+    if found:
+        raise click.ClickException("\n".join(found))
 
 
 def _measure(plan: Plan) -> Results:

@@ -13,6 +13,7 @@ class Meter:
     """
 
     def __init__(self, pid: int) -> None:
+        self.pid = pid
         try:
             self._process = psutil.Process(pid)
         except psutil.NoSuchProcess:

@@ -7,9 +7,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
-from bench.data_plane.report import TITLES
 from bench.data_plane.results import Kind, Results, Row
+from bench.data_plane.upstreams import TOKENS
 
+PANELS: dict[Kind, str] = {"unary": "An answer in one piece", "stream": f"A stream of {TOKENS} tokens"}
 BLUE = "#0072B2"  # of Okabe and Ito's colours, which people tell apart however they see colour
 GREY = "#555555"
 
@@ -18,8 +19,8 @@ def draw(results: Results, path: Path) -> None:
     """Write a PNG: a row for each router, a faint dot for each round, and a full one with its number for the median."""
     names = [row.subject for row in results.medians if row.kind == "unary" and row.cpu is not None]
     figure = Figure(figsize=(10, 1.6 + 0.5 * len(names)), layout="constrained")  # draws by Agg, without a display
-    panels = figure.subplots(1, len(TITLES), sharey=True, squeeze=False)[0]
-    for axes, kind in zip(panels, TITLES, strict=True):
+    panels = figure.subplots(1, len(PANELS), sharey=True, squeeze=False)[0]
+    for axes, kind in zip(panels, PANELS, strict=True):
         _panel(axes, kind, names, results)
     figure.savefig(path, dpi=160)
 
@@ -30,7 +31,7 @@ def _panel(axes: Axes, kind: Kind, names: Sequence[str], results: Results) -> No
         _dot(axes, kind, places, row, _faint)
     for row in results.medians:
         _dot(axes, kind, places, row, _full)
-    axes.set_title(TITLES[kind], loc="left", fontsize=12, fontweight="bold")
+    axes.set_title(PANELS[kind], loc="left", fontsize=12, fontweight="bold")
     axes.set_xlabel("µs of processor time", color=GREY)
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.4, -0.6)  # the first one on top

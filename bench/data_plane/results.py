@@ -1,6 +1,6 @@
 """What was measured, in numbers, and what it means beside nginx and going direct. Pure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from statistics import median
 from typing import Literal
 
@@ -8,7 +8,8 @@ import msgspec
 
 from bench.data_plane.wrk import Load
 
-Kind = Literal["unary", "stream"]
+Kind = Literal["unary", "stream", "paced"]
+"""Answers in one piece, streams, each asked for as soon as the one before is answered; answers asked for on time."""
 
 # What others are compared with.
 DIRECT = "direct"
@@ -49,23 +50,46 @@ class Row(msgspec.Struct, frozen=True):
 MEASURED = ("rate", "p50", "p99", "added_p50", "added_p99", "cpu", "ratio")  # the fields that have a median
 
 
+class Held(msgspec.Struct, frozen=True):
+    """Connections through a subject that were all open at once, for `seconds`: streams, or idle ones.
+
+    Of `connections`, `lost` were closed by the other side meanwhile. `memory`: bytes of the subject's for each;
+    `busy`: its share of a processor. None where its process is not known. `pieces` of streams came; `gap_…`: ms
+    between two of the same stream, `late` of them over a second.
+    """
+
+    subject: str
+    connections: int
+    seconds: float
+    lost: int
+    memory: float | None
+    busy: float | None
+    pieces: int
+    gap_p50: float
+    gap_p99: float
+    gap_max: float
+    late: int
+
+
 class Results(msgspec.Struct, frozen=True):
-    """All of a bench. `memory`: bytes per open stream where the process is known; `streams`: how many were open."""
+    """All of a bench. `rate`: requests per second of the kind "paced"; `idle_wanted`: the files may allow fewer."""
 
     rounds: list[Row]
     medians: list[Row]
-    memory: dict[str, float]
-    streams: int
+    streams: list[Held]
+    idle: list[Held]
+    idle_wanted: int
+    rate: int
 
 
-def summarize(samples: Sequence[Sample], memory: Mapping[str, float], streams: int) -> Results:
-    """Put a bench's measurements together."""
+def summarize(samples: Sequence[Sample]) -> tuple[list[Row], list[Row]]:
+    """The rounds of a bench, and the medians of its rounds."""
     places = {(s.round, s.kind, s.subject): s for s in samples}
     rows = [
         _row(s, places.get((s.round, s.kind, DIRECT)), places.get((s.round, s.kind, NGINX)))
         for s in sorted(samples, key=lambda s: s.round)
     ]
-    return Results(rows, _medians(rows), dict(memory), streams)
+    return rows, _medians(rows)
 
 
 def _row(sample: Sample, direct: Sample | None, nginx: Sample | None) -> Row:

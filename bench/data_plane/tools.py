@@ -6,7 +6,8 @@ import shutil
 
 from bench.processes import NotReadyError
 
-PACKAGES = {"nginx": "nginx-light", "wrk": "wrk", "cc": "gcc"}  # program -> Debian's package
+# Program -> Debian's package.
+PACKAGES = {"nginx": "nginx-light", "wrk": "wrk", "cc": "gcc libc6-dev"}
 PLACES = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin"])  # nginx's is not on everybody's path
 FILES_BESIDES = 256  # logs, databases, listeners, idle connections to upstreams
 
@@ -35,16 +36,26 @@ def path_of(program: str) -> str:
     return path
 
 
-def require_files(exchanges: int) -> int:
-    """Let the programs that are started from here hold so many exchanges at once; say how many files that takes.
+def require_files(exchanges: int, idle: int = 0) -> int:
+    """Let the programs that are started from here have so many files open; say how many.
+
+    They shall be enough for `exchanges` at once, and for `idle` connections as far as the system allows.
 
     Raises:
-        NotReadyError: the system's limit is lower.
+        NotReadyError: the system's limit is too low for the exchanges.
     """
     needed = 2 * exchanges + FILES_BESIDES  # a proxy has two connections for each
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard != resource.RLIM_INFINITY and hard < needed:
+    unlimited = hard == resource.RLIM_INFINITY
+    if not unlimited and hard < needed:
         raise NotReadyError(f"{exchanges} streams need {needed} open files; the limit is {hard} (ulimit -Hn)")
-    if soft != resource.RLIM_INFINITY and soft < needed:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
-    return needed
+    wanted = max(needed, idle + FILES_BESIDES)
+    files = wanted if unlimited else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < files:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
+    return files
+
+
+def room_for(idle: int, files: int) -> int:
+    """How many of `idle` connections a program holds that may have `files` open."""
+    return min(idle, files - FILES_BESIDES)

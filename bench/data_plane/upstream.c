@@ -8,9 +8,10 @@
  *     GET of anything                  the list of models: "quick" and "slow"
  *     POST of anything                 a chat completion of BODY bytes
  *     POST with "stream":true          a stream of "max_tokens" tokens, each a chunk and a write of its own, the usage
- *                                      in the last one; the model "slow" waits DELAY_MS after each token
- * Rule 1: a connection stands in one queue at most: `ready` to go on with its stream, or `waiting` until it is due. All
- *         wait equally long, so whoever comes last is due last, and the queue is its own timer.
+ *                                      in the last one; the model "slow" says one every DELAY_MS
+ * Rule 1: a connection stands in one queue at most: `ready` to go on with its stream, or `waiting` until it is due. The
+ *         latter is in the order of time, so the queue is its own timer; all wait equally long, so whoever comes
+ *         belongs at its end, or close to it.
  * Rule 2: a token is put only where nothing waits to be sent, so OUT_MAX bounds what a connection holds.
  * Rule 3: a function that may close its connection says so by returning false; nobody touches it afterwards.
  */
@@ -115,12 +116,24 @@ static void leave(struct conn *c) {
   c->queue = NULL;
 }
 
-static void enter(struct conn *c, struct queue *q) {
+static void enter(struct conn *c, struct queue *q, struct conn *before) {
   c->queue = q;
-  c->before = q->last;
-  c->after = NULL;
-  *(q->last ? &q->last->after : &q->first) = c;
-  q->last = c;
+  c->before = before;
+  c->after = before ? before->after : q->first;
+  *(before ? &before->after : &q->first) = c;
+  *(c->after ? &c->after->before : &q->last) = c;
+}
+
+/* Tokens come by the clock, however late this one was said; one that is late by a whole turn starts a new count. */
+static void wait_for_turn(struct conn *c) {
+  int64_t now = now_ms();
+  c->due += delay_ms;
+  if (c->due < now)
+    c->due = now + delay_ms;
+  struct conn *before = waiting.last;
+  while (before && before->due > c->due)
+    before = before->before;
+  enter(c, &waiting, before);
 }
 
 /* ---- sending ---- */
@@ -178,13 +191,12 @@ static bool go_on(struct conn *c) {
     if (!flush(c))
       return false;
     if (c->streams && c->slow && !c->blocked) {
-      c->due = now_ms() + delay_ms;
-      enter(c, &waiting);
+      wait_for_turn(c);
       return true;
     }
   }
   if (c->streams && !c->blocked)
-    enter(c, &ready);
+    enter(c, &ready, ready.last);
   return true;
 }
 
@@ -205,6 +217,7 @@ static bool respond(struct conn *c, const char *body) {
   c->tokens = *tokens ? atol(tokens) : TOKENS;
   c->slow = !strncmp(value_of(body, "\"model\""), "\"slow\"", 6);
   c->streams = true;
+  c->due = now_ms();
   put(c, &stream_head);
   return go_on(c);
 }

@@ -4,21 +4,18 @@ One process for all: several would take the processors from the routers and, kep
 a router then finds in one piece.
 """
 
-import asyncio
-from asyncio.subprocess import PIPE, STDOUT
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import msgspec
 
-from bench.data_plane.tools import path_of
-from bench.processes import NotReadyError, running
+from bench.data_plane.compiler import compiled
+from bench.processes import running
 
 SOURCE = Path(__file__).with_name("upstream.c")
-FLAGS = ("-std=c11", "-O2", "-Wall", "-Wextra", "-Werror")
 COUNT = 3  # enough for a choice to be one
-SLOW = 1000  # ms between the tokens of the model "slow": open for long, and next to no work
+SLOW = 100  # ms between the tokens of the model "slow": ten per second, about as fast as people read
 
 PATH = "/v1/chat/completions"
 MODELS = frozenset({"quick", "slow"})
@@ -40,16 +37,7 @@ async def upstreams(first_port: int, home: Path) -> AsyncIterator[list[int]]:
     Raises:
         NotReadyError: the program did not start, or could not be compiled.
     """
-    program = await _compiled(home / "upstream")
+    program = await compiled(SOURCE, home)
     ports = [str(first_port and first_port + n) for n in range(COUNT)]
     async with running([str(program), str(SLOW), *ports], {}, home / "upstream.log") as started:
         yield [int(port) for port in started.line.split()]
-
-
-async def _compiled(program: Path) -> Path:
-    command = [path_of("cc"), *FLAGS, "-o", str(program), str(SOURCE)]
-    process = await asyncio.create_subprocess_exec(*command, stdout=PIPE, stderr=STDOUT)
-    output, _ = await process.communicate()
-    if process.returncode:
-        raise NotReadyError(f"{SOURCE} does not compile:\n{output.decode('utf-8', 'replace')}")
-    return program
