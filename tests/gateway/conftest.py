@@ -291,7 +291,8 @@ async def control_app(conversation: Conversation) -> None:
     """Answers every request with what it was sent."""
     while True:
         request = await conversation.request()
-        await conversation.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(request), request))
+        body = b"" if request.startswith(b"HEAD ") else request
+        await conversation.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(request), body))
 
 
 def chunk(data: bytes) -> bytes:

@@ -21,6 +21,8 @@ def spellings(name: str, *, tags: bool) -> tuple[str, ...]:
 
 def resolve(name: str, known: Container[str], *, tags: bool) -> str:
     """The first spelling that is known, else `name` itself."""
+    if name in known:
+        return name
     for spelling in spellings(name, tags=tags):
         if spelling in known:
             return spelling

@@ -56,18 +56,19 @@ class Estimates:
         """How many tokens a prompt of `size` bytes is likely to be."""
         return min(size / model.bytes_per_token, LARGEST_PROMPT)
 
-    def learn(self, lease: Lease, sample: Sample) -> None:
-        """A request was answered."""
-        node, model = lease.node, self.model(lease.model)
+    def learn(self, lease: Lease, sample: Sample) -> Rates:
+        """A request was answered; what is known now of this model on this node."""
+        node, model = lease.node, self.model(lease.ask.model)
         _learn_of_all(model, lease.ask.size, sample)
         rates = self.of(node, model)
         prefill, decode, load = rates.measured
-        moved = prefill.add(*_prefill(lease, sample))
+        moved = prefill.add(*_prefill(lease, sample)) if sample.prompt_seconds or sample.streamed else False
         moved |= decode.add(*_decode(lease, sample, rates))
         if lease.cold:
             moved |= load.add(*_load(sample, rates))
         if moved:
             self._tell(node, model, rates)
+        return rates
 
     def _tell(self, node: Node, model: Model, rates: Rates) -> None:
         """What was assumed of other nodes, and of other models of this one, may be out of date."""
@@ -94,6 +95,7 @@ class Estimates:
                 pace[i] = sum(ratios) / len(ratios)
         if any(not 1 / NOTICEABLE < new / old < NOTICEABLE for new, old in zip(pace, node.pace, strict=True)):
             node.pace = pace
+            node.change()
             for rates in node.rates.values():
                 rates.version = 0
 
@@ -107,6 +109,7 @@ class Estimates:
         )
         rates.prefill, rates.decode, rates.load = prefill, decode, 1 / loads
         rates.version = model.version
+        node.change()
         return rates
 
 

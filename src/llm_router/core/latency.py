@@ -14,6 +14,8 @@ the fast ones again and again (docs/design.md has the figures).
 import math
 from collections.abc import Sequence
 
+import msgspec
+
 from llm_router.core.ask import Ask
 from llm_router.core.estimates import Estimates, Model
 from llm_router.core.node import BUSY_CPU, Lease, Node
@@ -22,8 +24,19 @@ LOAD_WEIGHT = 0.3  # of a second of loading; less than a half suits light load, 
 DISPLACED_WEIGHT = 3.0  # of a second of loading that drives out a model which is in use
 IDLE_LOADS = 3.0  # a model unused for so many times the load's seconds is hardly missed
 EQUAL_SHARE, EQUAL_SECONDS = 1.15, 0.05  # within this of the best counts as equal (design.md §5)
+LOOK_AGAIN = 0.1  # seconds for which candidates that are far apart are taken to stay so
 AFTER_ALL = 1 << 60  # turns; a busy node comes after any free one that is about as good
 OVERDUE = 0.25  # of the time that a request has taken so far, once it takes longer than expected: what is still to come
+
+
+class _Spread(msgspec.Struct, frozen=True, gc=False):
+    """How far apart so many candidates are, whose last change is `newest`; `until`: not worth a look before."""
+
+    count: int
+    newest: int
+    per_byte: float  # seconds for each byte of a prompt
+    per_answer: float  # seconds
+    until: float
 
 
 class ExpectedLatency:
@@ -32,20 +45,25 @@ class ExpectedLatency:
     def __init__(self, estimates: Estimates, decode_weight: float) -> None:
         self._estimates = estimates
         self._decode_weight = decode_weight
+        self._spreads: dict[str, _Spread] = {}
 
     def choose(self, ask: Ask, candidates: Sequence[Node], now: float) -> Node | None:
         """The cheapest, if it has a slot; else None, and the claim is noted."""
         if len(candidates) == 1:
             node = candidates[0]
             return node if node.has_room() else None
-        if any([n.report.cpu > BUSY_CPU for n in candidates]):  # noqa: C419 - a list is quicker than a generator
-            candidates = _spared(candidates)
+        if not ask.holder and (alike := self._in_turn(ask, candidates, now)) is not None:
+            return alike
+        for node in candidates:
+            if node.report.cpu > BUSY_CPU:
+                candidates = _spared(candidates)
+                break
         best = self._cheapest(ask, candidates, now)
-        if not best.has_room():
-            best.claims.add(ask)
-            ask.target = best.id
-            return None
-        return best
+        if len(best.leases) < best.slots:
+            return best
+        best.claims.add(ask)
+        ask.target = best.id
+        return None
 
     def costs(self, ask: Ask, candidates: Sequence[Node], now: float) -> list[dict[str, float]]:
         """Seconds, each part as it counts; `credit` is what the cached part of the prompt saves."""
@@ -54,6 +72,38 @@ class ExpectedLatency:
             parts = self._parts(ask, node, now)
             found.append({"cost": sum(parts.values())} | parts)
         return found
+
+    def _in_turn(self, ask: Ask, candidates: Sequence[Node], now: float) -> Node | None:
+        """Whoever has a free slot and was chosen longest ago, if all candidates are about as good; else None.
+
+        In a fleet of equal machines that is what weighing them comes to, request after request. So how far apart they
+        are is kept until one of them changes.
+        """
+        spread = self._spreads.get(ask.model)
+        if spread is not None and now < spread.until:  # far apart, and so they were a moment ago
+            return None
+        best, first, newest = None, AFTER_ALL, 0
+        for node in candidates:
+            if node.changed > newest:  # noqa: PLR1730 - max() is a call, and every request comes here
+                newest = node.changed
+            if node.last_chosen < first and len(node.leases) < node.slots:
+                best, first = node, node.last_chosen
+        if spread is None or spread.newest != newest or spread.count != len(candidates):
+            spread = self._spreads[ask.model] = self._spread(ask.model, candidates, newest, now)
+        return best if ask.size * spread.per_byte + spread.per_answer <= EQUAL_SECONDS else None
+
+    def _spread(self, name: str, candidates: Sequence[Node], newest: int, now: float) -> "_Spread":
+        """How many seconds the best and the worst are apart, where all are warm and none is busy."""
+        model = self._estimates.model(name)
+        rates = [self._estimates.of(node, model) for node in candidates]
+        newest = max(newest, *(node.changed for node in candidates))  # what was assumed anew is a change
+        if any(n.report.cpu > BUSY_CPU or n.warm.get(name, math.inf) > now for n in candidates):
+            return _Spread(len(candidates), newest, math.inf, math.inf, now + LOOK_AGAIN)
+        prefill = 1 / min(r.prefill for r in rates) - 1 / max(r.prefill for r in rates)
+        decode = 1 / min(r.decode for r in rates) - 1 / max(r.decode for r in rates)
+        per_answer = decode * self._decode_weight * model.output
+        until = now + LOOK_AGAIN if per_answer > EQUAL_SECONDS else 0.0
+        return _Spread(len(candidates), newest, prefill / model.bytes_per_token, per_answer, until)
 
     def _cheapest(self, ask: Ask, candidates: Sequence[Node], now: float) -> Node:
         """Whoever costs least; of those about as good, one with a free slot, and whoever was chosen longest ago.

@@ -2,7 +2,10 @@
 
 import math
 from collections.abc import Iterable
+from itertools import count
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from llm_router.contract import Address, ExcludedModel, Gpu, Heartbeat, NodeKind, NodeView, RuntimeFacts
 from llm_router.core.ask import Ask
@@ -28,6 +31,9 @@ DIALECTS: dict[NodeKind, frozenset[str]] = {
 }
 
 
+_changes = count(1)
+
+
 class Node:
     """One place where models run.
 
@@ -35,6 +41,7 @@ class Node:
     `warm` are the models that are in its memory or on their way there: model -> when it is ready; `used`: model -> when
     it was asked for last, or answered; `holds`: how many fit into memory, infinity until it was seen to make room.
     `soonest`: when the first of the leases is expected to end; 0 where nobody has asked since they changed.
+    `changed` is the number of the last change of what it is weighed by, counted over all nodes.
     `rates` is how fast it runs each, `pace` how it compares with the fastest node in prefill, decode and loads.
     """
 
@@ -42,6 +49,7 @@ class Node:
         "_idle_since",
         "_idle_since_is_known",
         "address",
+        "changed",
         "claims",
         "dialects",
         "done",
@@ -105,6 +113,7 @@ class Node:
         self.soonest = 0.0
         self._idle_since: float | None = None
         self._idle_since_is_known = False
+        self.changed = next(_changes)
         self.rates: dict[str, Rates] = {}
         self.pace = [1.0, 1.0, 1.0]
         self.claims: set[Ask] = set()
@@ -122,13 +131,19 @@ class Node:
         """Whether it can take one more request now."""
         return len(self.leases) < self.slots
 
+    def change(self) -> None:
+        """Something is different that it is weighed by."""
+        self.changed = next(_changes)
+
     def warm_up(self, model: str, ready: float) -> None:
         """The model is in memory, or on its way there until `ready`."""
+        self.change()
         self.warm[model] = ready
         self._idle_since_is_known = False
 
     def cool(self, model: str) -> None:
         """The model has left the memory."""
+        self.change()
         del self.warm[model]
         self._idle_since_is_known = False
 
@@ -179,21 +194,22 @@ class Node:
         )
 
 
-class Lease:
+class Lease(msgspec.Struct, eq=False):
     """One request's place on one node. Give it back with `Scheduler.on_done`, whatever happens.
 
     `until`: when it is expected to end, 0 until somebody asked. `cold`: the model was not in the node's memory.
     `trial`: it tries an excluded model again.
     """
 
-    __slots__ = ("ask", "cold", "model", "node", "open", "since", "trial", "until")
+    node: Node
+    ask: Ask
+    since: float
+    until: float = 0.0
+    cold: bool = False
+    trial: bool = False
+    open: bool = True
 
-    def __init__(self, node: Node, ask: Ask, since: float) -> None:
-        self.node = node
-        self.ask = ask
-        self.model = ask.model
-        self.since = since
-        self.until = 0.0
-        self.cold = False
-        self.trial = False
-        self.open = True
+    @property
+    def model(self) -> str:
+        """What was asked for."""
+        return self.ask.model

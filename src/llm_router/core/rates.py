@@ -46,11 +46,15 @@ class Rate:
 
 
 class Rates:
-    """One model on one node: tokens per second, and seconds to load. Where `measured` has 0, the rest is assumed."""
+    """One model on one node: tokens per second, and seconds to load. Where `measured` has 0, the rest is assumed.
 
-    __slots__ = ("decode", "load", "measured", "prefill", "version")
+    `learned`: when it was learned from last.
+    """
+
+    __slots__ = ("decode", "learned", "load", "measured", "prefill", "version")
 
     def __init__(self) -> None:
         self.measured = (Rate(), Rate(), Rate())  # prefill, decode, and loads per second
         self.prefill = self.decode = self.load = 0.0
         self.version = 0
+        self.learned = 0.0

@@ -94,6 +94,7 @@ class Registry:
         node.local = local
         node.models_version = message.models_version
         node.report = Heartbeat(gpus=message.gpus)
+        node.change()
         node.last_seen = now
         return [
             Change("node.registered", node.id, node.name, address.url),
@@ -135,6 +136,7 @@ class Registry:
         moved = report.models_version != node.models_version
         lifted = [c for m in list(node.excluded) if moved for c in self.lift(node_id, m, "its runtime is another one")]
         before, node.report = set(node.report.loaded), report
+        node.change()
         node.models_version = report.models_version
         node.slots = report.slots or node.slots
         node.last_seen = now
@@ -241,6 +243,7 @@ class Registry:
         index = self._index_of(node, model)
         if index is not None:
             index.setdefault(model, []).append(node)
+            node.change()
 
     def _leave(self, node: Node, model: str) -> None:
         index = self._index_of(node, model)

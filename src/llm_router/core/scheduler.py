@@ -50,6 +50,7 @@ from llm_router.errors import (
 DRAWN = 32  # candidates that are weighed (design.md §5): enough to find a good one, few enough to be quick
 ASKED = 64  # waiting requests of one model that are offered a place before it is left for the next event
 STRIDE = (5**0.5 - 1) / 2  # of the nodes, from one draw to the next; the golden ratio falls in step with nothing
+LEARN_EVERY = 0.05  # seconds between two requests that are learned from: a fast node tells as much with every tenth
 LONGEST_RETRY = 60  # seconds that a refused client is told to wait at most
 
 
@@ -114,14 +115,15 @@ class Scheduler:
         lease.open = False
         node = lease.node
         node.leases.discard(lease)
-        node.touch(lease.model, now)
+        node.touch(lease.ask.model, now)
         if failed:
             node.failed += 1
         else:
             node.done += 1
-        exclusion = node.excluded.get(lease.model) if lease.trial else None
-        if exclusion is not None and exclusion.since <= lease.since:  # not one from after a restart
-            exclusion.trial = False
+        if lease.trial:
+            exclusion = node.excluded.get(lease.model)
+            if exclusion is not None and exclusion.since <= lease.since:  # not one from after a restart
+                exclusion.trial = False
         if sample is not None:
             self._learn(lease, sample, now)
         if not self._queues:
@@ -169,13 +171,16 @@ class Scheduler:
         if ask.target:
             self._release(ask)
         registry, model = self._registry, ask.model
-        node = self._on_trial(ask, now) if model in registry.excluded else None  # 4a
-        if node is not None:
-            node.excluded[model].trial = True
-            return self._lease(ask, node, now, trial=True)
-        candidates = self._candidates(ask)
-        if not candidates:
-            return self._refusal(ask, now)
+        if model in registry.excluded:  # 4a
+            node = self._on_trial(ask, now)
+            if node is not None:
+                node.excluded[model].trial = True
+                return self._lease(ask, node, now, trial=True)
+        candidates: Sequence[Node] | None = registry.online.get(model)
+        if not candidates or ask.tried or len(candidates) > DRAWN:
+            candidates = self._candidates(ask)
+            if not candidates:
+                return self._refusal(ask, now)
         node = self._policy.choose(ask, candidates, now)  # 5
         return None if node is None else self._lease(ask, node, now)
 
@@ -220,24 +225,28 @@ class Scheduler:
         return None
 
     def _lease(self, ask: Ask, node: Node, now: float, *, trial: bool = False) -> Lease:
-        self._turn += 1
-        node.last_chosen = self._turn
-        lease = Lease(node, ask, now)
-        lease.trial = trial
+        model = ask.model
+        self._turn = node.last_chosen = self._turn + 1
+        lease = Lease(node, ask, now, trial=trial, cold=model not in node.warm)
         node.leases.add(lease)
-        if ask.model not in node.warm:
-            lease.cold = True
-            load = self._estimates.of(node, self._estimates.model(ask.model)).load
-            self._registry.warm_up(node, ask.model, now + load)
-        node.touch(ask.model, now)
+        if lease.cold:
+            load = self._estimates.of(node, self._estimates.model(model)).load
+            self._registry.warm_up(node, model, now + load)
+        node.touch(model, now)
         return lease
 
     def _learn(self, lease: Lease, sample: Sample, now: float) -> None:
         """It was answered, so the model is in memory there, and the conversation too."""
         ask, node = lease.ask, lease.node
-        if node.state is not State.OFFLINE and self._registry.nodes.get(node.id) is node:
-            self._registry.warm_up(node, lease.model, 0.0)
-        self._estimates.learn(lease, sample)
+        if (
+            node.warm.get(ask.model) != 0.0
+            and node.state is not State.OFFLINE
+            and self._registry.nodes.get(node.id) is node
+        ):
+            self._registry.warm_up(node, ask.model, 0.0)
+        rates = node.rates.get(ask.model)
+        if rates is None or lease.cold or not 0.0 < now - rates.learned < LEARN_EVERY:
+            self._estimates.learn(lease, sample).learned = now
         if ask.conversation:
             self._affinity.remember(ask.conversation, node.id, now)
 

@@ -11,7 +11,8 @@ All are fed with what the reader gives back and say by `started` whether the cli
 from collections.abc import Callable
 from typing import Protocol
 
-from llm_router.wire.http1 import HOP_BY_HOP, LAST_CHUNK, Framing, Header, ResponseReader, response_head
+from llm_router.wire.heads import HOP_BY_HOP
+from llm_router.wire.http1 import CHUNKED, CLOSE, LAST_CHUNK, LENGTH, ResponseReader, response_head
 from llm_router.wire.stream import chunk
 
 # Ours to write in every response; and which web pages may read it is not an upstream's to say.
@@ -57,14 +58,15 @@ class Whole:
         self,
         write: Write,
         status: int,
-        headers: list[Header],
+        lines: bytes,
         extra: bytes,
         convert: Callable[[bytes], bytes] | None = None,
     ) -> None:
+        """`lines`: the answer's headers; `extra`: ours."""
         self.started = False
         self._write = write
         self._status = status
-        self._headers = headers
+        self._lines = lines
         self._extra = extra
         self._convert = convert
         self._body = b""
@@ -76,7 +78,7 @@ class Whole:
     def end(self) -> None:
         """Write it all."""
         body = self._convert(self._body) if self._convert is not None else self._body
-        head = response_head(self._status, self._headers, Framing.LENGTH, len(body), DROP, self._extra)
+        head = response_head(self._status, self._lines, LENGTH, len(body), self._extra)
         self.started = True
         self._write(head + body)
 
@@ -126,7 +128,7 @@ class Relay:
         self._write = write
         self._reader = reader
         self._passed = False  # any byte of the body
-        self._head = response_head(reader.status, reader.headers, reader.framing, reader.length, DROP, extra)
+        self._head = response_head(reader.status, reader.head.lines(DROP), reader.framing, reader.length, extra)
 
     def feed(self, body: bytes) -> None:
         """Pass it on; the head goes out with the first bytes, in one write."""
@@ -143,7 +145,7 @@ class Relay:
 
     def can_append(self) -> bool:
         """Before the first chunk, as often as need be; between two, once, since asking spends the reader."""
-        if self._reader.framing is not Framing.CHUNKED:
+        if self._reader.framing is not CHUNKED:
             return False
         return not self._passed or self._reader.at_chunk_boundary()
 
@@ -161,7 +163,7 @@ class Reframed:
         self,
         write: Write,
         status: int,
-        headers: list[Header],
+        lines: bytes,
         extra: bytes,
         *,
         chunked: bool,
@@ -174,8 +176,8 @@ class Reframed:
         self._chunked = chunked
         self._convert = convert
         self._finish = finish
-        framing = Framing.CHUNKED if chunked else Framing.CLOSE
-        self._head = response_head(status, headers, framing, 0, DROP, extra)
+        framing = CHUNKED if chunked else CLOSE
+        self._head = response_head(status, lines, framing, 0, extra)
 
     def has_begun(self) -> None:
         """The client has the head already, and signs of life after it."""

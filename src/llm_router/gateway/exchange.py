@@ -1,37 +1,43 @@
 """A request on its way to one upstream, and the answer on its way back: steps 7 and 8 of `inference.py`.
 
 As it stands it takes a request to the control app, as to any upstream; `Inference` adds what routing needs.
+
+Exchanges and what they are made of are msgspec's structs: one is made for every request, and theirs are made in C.
 """
 
 import asyncio
 from collections.abc import Coroutine
 from time import time
-from typing import Protocol
+from typing import ClassVar, Protocol
 
+import msgspec
 import structlog
 
 from llm_router.contract import Address
 from llm_router.core.usage import Outcome
-from llm_router.errors import BadRequest, ClientError, RouterError, ShuttingDown, UpstreamError, UpstreamFailed
+from llm_router.errors import ClientError, RouterError, ShuttingDown, UpstreamError, UpstreamFailed
 from llm_router.gateway.control import CLIENT, SECRET
-from llm_router.gateway.delivery import Delivery, Reframed, Relay, Write
+from llm_router.gateway.delivery import DROP, Delivery, Reframed, Relay, Write
 from llm_router.gateway.plane import DataPlane
 from llm_router.gateway.upstream import Upstream
 from llm_router.wire.dialects import dialect_of
 from llm_router.wire.dialects.base import Dialect
 from llm_router.wire.http1 import (
+    CLOSE,
+    LENGTH,
     REWRITTEN,
     DecodedResponseReader,
-    Framing,
-    Header,
     Request,
     ResponseReader,
-    is_host,
     request_head,
+    response_head,
 )
 from llm_router.wire.translate import Translation
 
 OURS = REWRITTEN | {CLIENT, SECRET}  # headers of a client that do not travel on to the control app
+LARGE = 64 * 1024  # bytes of a body that is not copied to stand behind its head
+
+NOT_YET = ResponseReader()  # of an answer that nobody has been asked for
 
 log = structlog.get_logger()
 
@@ -39,55 +45,38 @@ log = structlog.get_logger()
 class Caller(Protocol):
     """What an exchange needs of the client's connection."""
 
-    host: bytes
+    host: str
     write: Write
 
-    def write_error(self, error: RouterError, dialect: Dialect, extra: bytes) -> None:
-        """An error of ours as a whole response."""
+    def write_error(self, error: RouterError, dialect: Dialect, extra: bytes, *, head_only: bool = False) -> None:
+        """An error of ours as a whole response; its head alone where HEAD was asked."""
 
     def exchange_over(self, *, keep: bool) -> None:
         """The answer is written. `keep`: the connection may carry another request."""
 
 
-class Exchange:
+class Exchange(msgspec.Struct, eq=False):
     """One request; made when it is complete, and over when `_close` was called.
 
     `holds_head`: the client gets the head with the first byte of the body; until then another upstream can take over.
     """
 
-    holds_head = False
+    holds_head: ClassVar[bool] = False
 
-    __slots__ = (
-        "_client",
-        "_delivery",
-        "_over",
-        "_plane",
-        "_reader",
-        "_received",
-        "_request",
-        "_task",
-        "_upstream",
-        "id",
-    )
-
-    def __init__(self, plane: DataPlane, client: Caller, request: Request) -> None:
-        self._plane = plane
-        self._client = client
-        self._request = request
-        self._upstream: Upstream | None = None
-        self._reader: ResponseReader
-        self._delivery: Delivery | None = None
-        self._received = False  # anything at all on the present connection
-        self._task: asyncio.Task[None] | None = None
-        self._over = False
-        self.id = plane.request_id(request)
+    _plane: DataPlane
+    _client: Caller
+    _request: Request
+    id: bytes
+    _reader: ResponseReader
+    _upstream: Upstream | None = None
+    _delivery: Delivery | None = None
+    _received: bool = False  # anything at all on the present connection
+    _task: asyncio.Task[None] | None = None
+    _over: bool = False
 
     def begin(self) -> None:
-        """Send it on its way. Frameworks build URLs of the Host header, so it has to be one (RFC 9112 §3.2)."""
-        if is_host(self._request.header(b"host")):
-            self._open(self._plane.control)
-        else:
-            self._refuse(BadRequest("the Host header is not a host with an optional port"))
+        """Send it on its way."""
+        self._open(self._plane.control)
 
     def cancel(self) -> None:
         """The client went away (requirement B6)."""
@@ -138,37 +127,48 @@ class Exchange:
         self._received = False
         self._reader = self._new_reader()
         upstream.receiver = self
-        upstream.transport.write(self._payload(upstream.address))
+        upstream.receive = self._receive
+        head, body = self._payload(upstream.address)
+        if len(body) < LARGE:
+            upstream.transport.write(head + body)
+        else:
+            upstream.transport.writelines((head, body))
 
     def _new_reader(self) -> ResponseReader:
-        kind = DecodedResponseReader if self._request.http10 else ResponseReader
-        return kind(head_only=self._request.method == b"HEAD")
+        head = self._request.head
+        kind = DecodedResponseReader if head.http10 else ResponseReader
+        return kind(_head_only=head.method == b"HEAD")
 
-    def _payload(self, address: Address) -> bytes:  # noqa: ARG002 - an override needs it
-        request, plane = self._request, self._plane
-        extra = b"x-request-id: %b\r\n%b: %b\r\n%b" % (self.id, CLIENT, self._client.host, plane.control_headers)
-        host = request.header(b"host") or b"localhost"
-        return request_head(request, request.target, host, len(request.body), OURS, extra) + request.body
+    def _payload(self, address: Address) -> tuple[bytes, bytes]:  # noqa: ARG002 - an override needs it
+        """Head and body of the request to an upstream."""
+        head, body, plane = self._request.head, self._request.body, self._plane
+        client = self._client.host.encode()
+        extra = b"x-request-id: %b\r\n%b: %b\r\n%b" % (self.id, CLIENT, client, plane.control_headers)
+        return request_head(head, head.target, head.host or b"localhost", len(body), OURS, extra), body
 
     # -- 8: the answer
 
-    def upstream_data(self, data: bytes) -> None:
+    def _receive(self, data: bytes) -> None:
         """Bytes of the answer came."""
         self._received = True
         reader = self._reader
         try:
             body = reader.feed(data)
-            if self._delivery is None:
+            delivery = self._delivery
+            if delivery is None:
                 if not reader.status:
                     return
-                self._delivery = self._choose()
-                if self._delivery is None:
+                if reader.complete and self._is_plain(reader):
+                    self._pass_whole(reader, body)
+                    self._done()
+                    return
+                delivery = self._delivery = self._choose()
+                if delivery is None:
                     return
             if body or not self.holds_head:
-                self._delivery.feed(body)
-                self._note(body)
+                self._deliver(delivery, body)
             if reader.complete:
-                self._delivery.end()
+                delivery.end()
         except UpstreamError as error:
             self._drop()
             self._failed(error)
@@ -194,21 +194,33 @@ class Exchange:
         else:
             self._done()
 
+    def _is_plain(self, reader: ResponseReader) -> bool:
+        """Whether an answer that is here in one piece passes as it is: nearly every one does."""
+        return reader.framing is LENGTH and not self._request.head.http10
+
+    def _pass_whole(self, reader: ResponseReader, body: bytes) -> None:
+        head = response_head(reader.status, reader.head.lines(DROP), LENGTH, reader.length, self._extra())
+        self._client.write(head + body)
+
     def _choose(self) -> Delivery | None:
         """The head is there: how its body shall pass. None: it shall not, and that has been seen to."""
         reader = self._reader
-        if reader.framing is Framing.CLOSE or self._request.http10:
-            return self._reframed(reader.status, reader.headers)
+        if reader.framing is CLOSE or self._request.head.http10:
+            return self._reframed(reader.status, reader.head.lines(DROP))
         return Relay(self._client.write, reader, self._extra())
 
-    def _reframed(self, status: int, headers: list[Header], translation: Translation | None = None) -> Reframed:
-        chunked = not self._request.http10
+    def _deliver(self, delivery: Delivery, body: bytes) -> None:
+        """Bytes of the body came; an override keeps the last of them."""
+        delivery.feed(body)
+
+    def _reframed(self, status: int, lines: bytes, translation: Translation | None = None) -> Reframed:
+        chunked = not self._request.head.http10
         if not chunked:
             self._request.keep_alive = False
         return Reframed(
             self._client.write,
             status,
-            headers,
+            lines,
             self._extra(),
             chunked=chunked,
             convert=(lambda body: translation.feed(body, time())) if translation else None,
@@ -217,26 +229,24 @@ class Exchange:
 
     def _extra(self) -> bytes:
         """Header lines of ours in every response."""
-        keep = self._request.keep_alive and not self._plane.draining
+        request = self._request
         line = b"x-request-id: %b\r\n" % self.id
-        if not keep:
-            self._request.keep_alive = False
+        if not request.keep_alive or self._plane.draining:
+            request.keep_alive = False
             return line + b"connection: close\r\n"
-        return line + b"connection: keep-alive\r\n" if self._request.http10 else line
-
-    def _note(self, body: bytes) -> None:
-        """Bytes of the body came; an override keeps the last of them."""
+        return line + b"connection: keep-alive\r\n" if request.head.http10 else line
 
     # -- 10: the end
 
     def _done(self) -> None:
+        reader = self._reader
         upstream, self._upstream = self._upstream, None
         if upstream is not None:
-            if self._reader.keep_alive:
+            if reader.keep_alive:
                 upstream.keep()
             else:
                 upstream.drop()
-        self._close("done", self._reader.status)
+        self._close("done", reader.status)
 
     def _failed(self, error: RouterError) -> None:
         if self._delivery is not None and self._delivery.started:
@@ -252,7 +262,8 @@ class Exchange:
         extra = self._extra()
         if error.retry_after:
             extra += b"retry-after: %d\r\n" % error.retry_after
-        self._client.write_error(error, dialect_of(self._request.path), extra)
+        head = self._request.head
+        self._client.write_error(error, dialect_of(head.path), extra, head_only=head.method == b"HEAD")
         self._close("refused" if isinstance(error, ClientError) else "failed", error.status)
 
     def _drop(self) -> None:
@@ -265,7 +276,8 @@ class Exchange:
         if self._over:
             return
         self._over = True
-        self._drop()
+        if self._upstream is not None:
+            self._drop()
         if self._task is not None and outcome == "cancelled":
             self._task.cancel()
         self._settle(outcome, status)

@@ -13,7 +13,6 @@
 10 the lease is given back and the request recorded: `_close`, which every exchange passes once, whatever happened
 """
 
-from collections import deque
 from functools import lru_cache
 from time import time
 
@@ -36,99 +35,73 @@ from llm_router.errors import (
     UpstreamFailed,
     UpstreamTimeout,
 )
-from llm_router.gateway.delivery import Delivery, Reframed, Told, Whole
-from llm_router.gateway.exchange import OURS, Caller, Exchange
+from llm_router.gateway import tally
+from llm_router.gateway.delivery import DROP, Delivery, Reframed, Relay, Told, Whole
+from llm_router.gateway.exchange import OURS, Exchange
 from llm_router.gateway.peek import peek
-from llm_router.gateway.plane import DataPlane
+from llm_router.gateway.tally import TAIL, TAIL_BYTES
 from llm_router.wire.dialects import dialect_of
-from llm_router.wire.dialects.base import Operation, Usage
-from llm_router.wire.http1 import (
-    CREDENTIALS,
-    DecodedResponseReader,
-    Framing,
-    Header,
-    Request,
-    ResponseReader,
-    request_head,
-)
+from llm_router.wire.dialects.base import Dialect, Operation, Usage
+from llm_router.wire.heads import ResponseHead
+from llm_router.wire.http1 import CREDENTIALS, LENGTH, DecodedResponseReader, ResponseReader, request_head
 from llm_router.wire.translate import Translation, translate
 
 # A whole answer up to this size (bytes) waits until it is complete, so that its node can still be replaced. Larger ones
 # (embeddings of many texts) pass as they come.
 HOLD = 256 * 1024
-# Pieces of a stream that are kept for its token counts: the record with them, [DONE] and the last chunk may come apart.
-TAIL = 4
-TAIL_BYTES = 8 * 1024  # of each such piece; a record with counts is below 2 kB
 SHOWN = 500  # bytes of a node's error that a client is shown within a stream
 OFFLINE_PATIENCE = 10.0  # seconds of silence from a node that is offline until its requests are taken elsewhere
 # What a node answers when it is broken or busy, or has lost the model since it listed it: another one may do better.
 BROKEN = frozenset({500, 502, 503, 504})
 ANOTHER_MAY = BROKEN | {404, 429}
+_FAILED = frozenset({"failed", "broken"})  # outcomes
+
+NOTHING = Ask("", 0.0)  # of a request that was refused before it was read
+NO_USAGE = Usage()
 
 # An answer is read on its way (counts, translation), and signs of life may stand before it: it is not to be compressed.
 _NOT_PASSED_ON = OURS | CREDENTIALS | {b"accept-encoding"}
 
 
-class Inference(Exchange):
+class Inference(Exchange, kw_only=True):
     """A request for a model."""
-
-    __slots__ = (
-        "_ask",
-        "_asked",
-        "_at",
-        "_attempts",
-        "_begun",
-        "_error",
-        "_failure",
-        "_first",
-        "_lease",
-        "_model",
-        "_node",
-        "_operation",
-        "_signed",
-        "_stalled",
-        "_streams",
-        "_tail",
-        "_translation",
-        "_waited",
-    )
 
     holds_head = True
 
-    def __init__(self, plane: DataPlane, client: Caller, request: Request, operation: Operation) -> None:
-        super().__init__(plane, client, request)
-        self._operation = operation
-        self._at = self._signed = plane.now()
-        self._first = self._waited = 0.0
-        self._asked = self._model = ""
-        self._streams = False
-        self._ask: Ask
-        self._lease: Lease | None = None
-        self._node: Node | None = None
-        self._begun = False  # the client has the head of a stream, and signs of life in it
-        self._stalled: tuple[bytes, float] | None = None  # the last bytes of a node that went offline, and since when
-        self._attempts = 0
-        self._failure: UpstreamError | None = None
-        self._error = ""
-        self._translation: Translation | None = None
-        self._tail: deque[bytes] = deque(maxlen=TAIL)
+    _operation: Operation
+    _at: float  # when it arrived
+    _ask: Ask
+    _signed: float = 0.0  # when the client saw the last sign of life
+    _first: float = 0.0  # when the first byte of the present answer came
+    _waited: float = 0.0
+    _asked: str = ""
+    _model: str = ""
+    _streams: bool = False
+    _lease: Lease | None = None
+    _node: Node | None = None
+    _begun: bool = False  # the client has the head of a stream, and signs of life in it
+    _stalled: tuple[bytes, float] | None = None  # the last bytes of a node that went offline, and since when
+    _attempts: int = 0
+    _failure: UpstreamError | None = None
+    _error: str = ""
+    _translation: Translation | None = None
+    _tail: list[bytes] = []  # its last pieces  # noqa: RUF012 - msgspec gives each its own
 
     def begin(self) -> None:
         """Steps 4 and 5, then 6."""
-        plane, operation = self._plane, self._operation
-        plane.inference_begun()
+        plane, operation, body = self._plane, self._operation, self._request.body
+        plane.under_way += 1
         try:
             if plane.draining:
                 raise ShuttingDown("shutting down: ask again in a moment")
-            peeked = peek(self._request.body, operation)
+            peeked = peek(body, operation)
         except RouterError as error:
             self._refuse(error)
         else:
             self._asked, self._streams = peeked.model, peeked.streams
-            self._model = model = resolve(self._asked, plane.registry, tags=operation.dialect.tags)
-            size = len(self._request.body)
-            self._ask = Ask(model, self._at, size=size, conversation=peeked.conversation, owner=self)
-            self._place()
+            self._model = model = resolve(peeked.model, plane.registry, tags=operation.dialect.tags)
+            self._ask = Ask(model, self._at, len(body), peeked.conversation, self)
+            self._place(self._at)
 
     def cancel(self) -> None:
         """The client went away: its connection upstream is closed, its place in the queue given up (requirement B6)."""
@@ -138,23 +111,26 @@ class Inference(Exchange):
 
     # -- 6: a place
 
-    def _place(self) -> None:
-        decision = self._plane.scheduler.on_request(self._ask, self._plane.now())
-        if isinstance(decision, Queued):
+    def _place(self, now: float) -> None:
+        decision = self._plane.scheduler.on_request(self._ask, now)
+        if type(decision) is Lease:  # nearly always, and at once
+            self._lease = decision
+            self._take(decision)
+        elif isinstance(decision, Queued):
             self._plane.look_after_queue()
         else:
             self.placed(decision)
 
     def placed(self, decision: Lease | RouterError) -> None:
         """The scheduler has decided, at once or after a wait."""
-        ask, now = self._ask, self._plane.now()
+        ask = self._ask
         if ask.queued:
-            self._waited += now - ask.queued
+            self._waited += self._plane.now() - ask.queued
             ask.queued = 0.0
         if isinstance(decision, Lease):
             self._lease = decision
             if self._over:  # the client went away in between
-                self._give_back(failed=False)
+                self._give_back(self._plane.now(), failed=False)
             else:
                 self._take(decision)
         elif not self._over:
@@ -162,25 +138,29 @@ class Inference(Exchange):
 
     def _take(self, lease: Lease) -> None:
         self._node = node = lease.node
+        if self._attempts:  # what a node sent before it failed is none of this one's
+            self._first, self._stalled, self._tail, self._translation = 0.0, None, [], None
         self._attempts += 1
-        self._first, self._stalled = 0.0, None  # what a node sent before it failed is none of this one's
-        self._tail.clear()
-        try:
-            self._translation = self._translation_for(node)
-        except BadRequest as error:
-            self._refuse(error)
-            return
-        if self._translation is not None and self._translation.answer is not None:
-            self._deliver(self._translation.answer, self._translation.content_type)
+        if self._operation.dialect.name not in node.dialects:
+            self._translate(node)
         elif node.address is None:
             self._start(self._wake(node))
         else:
             self._open(node.address)
 
-    def _translation_for(self, node: Node) -> Translation | None:
-        if self._operation.dialect.name in node.dialects:
-            return None
-        return translate(self._operation, self._request.body, model=self._model, now=time())
+    def _translate(self, node: Node) -> None:
+        try:
+            translation = translate(self._operation, self._request.body, model=self._model, now=time())
+        except BadRequest as error:
+            self._refuse(error)
+            return
+        self._translation = translation
+        if translation.answer is not None:
+            self._answer(translation.answer, translation.content_type)
+        elif node.address is None:
+            self._start(self._wake(node))
+        else:
+            self._open(node.address)
 
     def _last_word(self, refusal: RouterError) -> RouterError:
         """Nobody is left. If somebody tried, their failure is what the caller should hear of."""
@@ -188,14 +168,14 @@ class Inference(Exchange):
             return refusal
         return self._failure
 
-    def _deliver(self, answer: bytes, content_type: str) -> None:
+    def _answer(self, answer: bytes, content_type: str) -> None:
         """The translation knows the answer already: nothing has to be asked of the runtime."""
         delivery: Delivery
         if self._begun:
             delivery = self._stream()
             answer += self._operation.dialect.record_end
         else:
-            delivery = Whole(self._client.write, 200, [(b"content-type", content_type.encode())], self._extra())
+            delivery = Whole(self._client.write, 200, _content_type(content_type), self._extra())
         delivery.feed(answer)
         delivery.end()
         self._close("done", 200)
@@ -211,18 +191,19 @@ class Inference(Exchange):
     # -- 7, 8
 
     def _new_reader(self) -> ResponseReader:
-        decoded = self._translation is not None or self._begun or self._request.http10
-        return DecodedResponseReader() if decoded else ResponseReader()
+        if self._translation is not None or self._begun or self._request.head.http10:
+            return DecodedResponseReader()
+        return ResponseReader()
 
-    def _payload(self, address: Address) -> bytes:
-        request = self._request
-        target, body = request.target, request.body
+    def _payload(self, address: Address) -> tuple[bytes, bytes]:
+        head, body = self._request.head, self._request.body
+        target = head.target
         if self._translation is not None:
             target, body = self._translation.path, self._translation.body
         if address.prefix:
             target = address.prefix.encode() + target
         own = b"x-request-id: %b\r\n" % self.id
-        return request_head(request, target, _host(address), len(body), _NOT_PASSED_ON, own) + body
+        return request_head(head, target, _host(address), len(body), _NOT_PASSED_ON, own), body
 
     def _choose(self) -> Delivery | None:
         reader = self._reader
@@ -233,24 +214,39 @@ class Inference(Exchange):
         if self._translation is not None:
             return self._translated(self._translation)
         if self._begun:
-            return self._reframed(200, [])
-        if reader.framing is Framing.LENGTH and reader.length <= HOLD:
-            return Whole(self._client.write, reader.status, reader.headers, self._extra())
+            return self._reframed(200, b"")
+        if reader.framing is LENGTH and reader.length <= HOLD:
+            return Whole(self._client.write, reader.status, reader.head.lines(DROP), self._extra())
         return super()._choose()
+
+    def _is_plain(self, reader: ResponseReader) -> bool:
+        return (
+            reader.framing is LENGTH
+            and reader.status not in ANOTHER_MAY
+            and self._translation is None
+            and not self._begun
+            and not self._request.head.http10
+        )
+
+    def _pass_whole(self, reader: ResponseReader, body: bytes) -> None:
+        self._first = self._plane.now()
+        self._tail = [body if reader.length <= TAIL_BYTES else body[-TAIL_BYTES:]]
+        super()._pass_whole(reader, body)
 
     def _translated(self, translation: Translation) -> Delivery:
         status, extra = self._reader.status, self._extra()
         if status != 200:
-            headers = [(b"content-type", b"application/json; charset=utf-8")]
-            headers += [header for header in self._reader.headers if header[0] == b"retry-after"]  # or busy were broken
-            return Whole(self._client.write, status, headers, extra, lambda body: translation.error(status, body))
-        headers = [(b"content-type", translation.content_type.encode())]
+            lines = _content_type("application/json; charset=utf-8")
+            retry = self._reader.head.header(b"retry-after")  # without it, busy would look like broken
+            lines += b"retry-after: %b\r\n" % retry if retry else b""
+            return Whole(self._client.write, status, lines, extra, lambda body: translation.error(status, body))
+        lines = _content_type(translation.content_type)
         if self._streams:
-            return self._reframed(status, headers, translation)
+            return self._reframed(status, lines, translation)
         return Whole(
             self._client.write,
             status,
-            headers,
+            lines,
             extra,
             lambda body: translation.feed(body, time()) + translation.end(time()),
         )
@@ -258,7 +254,7 @@ class Inference(Exchange):
     def _reported(self) -> Delivery:
         """The client has the head of a stream: an answer that is none becomes an error in it."""
         status = self._reader.status
-        return Told(self._reframed(200, []), lambda body: self._in_stream(_told_by_node(status, body)))
+        return Told(self._reframed(200, b""), lambda body: self._in_stream(_told_by_node(status, body)))
 
     def _in_stream(self, error: RouterError) -> bytes:
         return self._operation.dialect.broken(error, mid_record=False)
@@ -269,7 +265,7 @@ class Inference(Exchange):
         if lease is None:
             return False
         status = self._reader.status
-        failed = status in BROKEN and not _is_busy(status, self._reader.headers)
+        failed = status in BROKEN and not _is_busy(self._reader.head)
         reason = f"answered with status {status}"
         if failed:
             self._blame(reason)
@@ -279,7 +275,7 @@ class Inference(Exchange):
             return False
         self._failure = UpstreamFailed(f"node '{lease.node.name}' {reason}")
         self._error = self._failure.message
-        self._give_back(failed=failed)
+        self._give_back(self._plane.now(), failed=failed)
         self._drop()
         if isinstance(decision, Queued):
             self._plane.look_after_queue()
@@ -288,11 +284,11 @@ class Inference(Exchange):
         return True
 
     def _extra(self) -> bytes:
-        line = super()._extra()
+        lines = super()._extra()
         if self._waited:
-            line += b"x-queue-wait-ms: %d\r\n" % round(self._waited * 1000)
+            lines += b"x-queue-wait-ms: %d\r\n" % round(self._waited * 1000)
         lease = self._lease
-        return line + b"x-llm-router-node: %b\r\n" % _header_value(lease.node.name) if lease is not None else line
+        return lines + _node_line(lease.node.name) if lease is not None else lines
 
     # -- while it waits
 
@@ -345,26 +341,49 @@ class Inference(Exchange):
         if self._begun or self._translation is not None:
             return True
         kind = self._operation.dialect.stream_type.encode()
-        types = (value for name, value in self._reader.headers if name == b"content-type")
-        return self._reader.status == 200 and any(value.lower().startswith(kind) for value in types)
+        reader = self._reader
+        return reader.status == 200 and reader.head.header(b"content-type").lower().startswith(kind)
 
     def _stream(self) -> Reframed:
         """The stream that was begun for the client, or is begun by this."""
-        content_type = self._operation.dialect.stream_type.encode()
-        return self._reframed(200, [(b"content-type", content_type)])
+        return self._reframed(200, _content_type(self._operation.dialect.stream_type))
 
-    def _reframed(self, status: int, headers: list[Header], translation: Translation | None = None) -> Reframed:
-        reframed = super()._reframed(status, headers, translation)
+    def _reframed(self, status: int, lines: bytes, translation: Translation | None = None) -> Reframed:
+        reframed = super()._reframed(status, lines, translation)
         if self._begun:
             reframed.has_begun()
         return reframed
 
     # -- 9: tally
 
-    def _note(self, body: bytes) -> None:
+    def _deliver(self, delivery: Delivery, body: bytes) -> None:
+        """From the first byte on, a stream that is only passed on takes a shorter way."""
         if not self._first:
             self._first = self._plane.now()
-        self._tail.append(body if len(body) <= TAIL_BYTES else body[-TAIL_BYTES:])
+        delivery.feed(body)
+        self._keep(body)
+        if type(delivery) is Relay and self._upstream is not None:
+            self._upstream.receive = self._relay
+
+    def _relay(self, data: bytes) -> None:
+        """Nearly all that a gateway does, token by token."""
+        reader = self._reader
+        try:
+            reader.feed(data)
+        except UpstreamError as error:
+            self._drop()
+            self._failed(error)
+            return
+        self._client.write(data)
+        self._keep(data)
+        if reader.complete:
+            self._done()
+
+    def _keep(self, data: bytes) -> None:
+        tail = self._tail
+        tail.append(data if len(data) <= TAIL_BYTES else data[-TAIL_BYTES:])
+        if len(tail) > TAIL:
+            del tail[0]
 
     # -- 10
 
@@ -377,11 +396,11 @@ class Inference(Exchange):
         if self._delivery is not None and self._delivery.started:
             self._break(error)
             return
-        self._give_back(failed=True)
+        self._give_back(self._plane.now(), failed=True)
         self._delivery = None
         if node is not None:
             self._ask.tried |= {node.id}
-        self._place()
+        self._place(self._plane.now())
 
     def _blame(self, reason: str, *, unreachable: bool = False) -> None:
         """Say that the node failed, for others to go elsewhere (requirement C6)."""
@@ -418,80 +437,62 @@ class Inference(Exchange):
         stream.end()
         self._close("refused" if isinstance(error, ClientError) else "failed", error.status)
 
-    def _give_back(self, *, failed: bool, sample: Sample | None = None) -> None:
+    def _give_back(self, now: float, *, failed: bool, sample: Sample | None = None) -> None:
         lease, self._lease = self._lease, None
         if lease is not None:
-            plane = self._plane
-            plane.deliver(plane.scheduler.on_done(lease, plane.now(), failed=failed, sample=sample))
+            decisions = self._plane.scheduler.on_done(lease, now, failed=failed, sample=sample)
+            if decisions:
+                self._plane.deliver(decisions)
 
     def _settle(self, outcome: Outcome, status: int) -> None:
-        lease = self._lease
+        plane, lease = self._plane, self._lease
+        now = plane.now()
         usage = sample = None
-        if outcome == "done" and status == 200:
-            usage = self._usage()
-            sample = self._sample(usage)
-            if lease is not None and lease.trial:
-                self._plane.restored(lease)
-        self._give_back(failed=outcome in {"failed", "broken"} or status in BROKEN, sample=sample)
-        if self._asked:
-            self._ask.owner = None  # nobody calls us any more: without the circle we are freed at once
-        self._plane.inference_over()
-        self._plane.record(self._record(outcome, status, usage))
+        if lease is not None:
+            if outcome == "done" and status == 200:
+                usage = tally.usage(self._spoken(), self._tail)
+                sample = tally.sample(usage, lease, self._first, now, self._streams)
+                if lease.trial:
+                    plane.restored(lease)
+            self._give_back(now, failed=outcome in _FAILED or status in BROKEN, sample=sample)
+        self._ask.owner = None  # nobody calls us any more: without the circle we are freed at once
+        plane.inference_over()
+        plane.record(self._record(outcome, status, usage or NO_USAGE, now))
 
-    def _sample(self, usage: Usage | None) -> Sample | None:
-        """What can be learned of it; a whole answer without counts tells nothing, or was no inference (/api/show)."""
-        lease = self._lease
-        if lease is None or not self._first or (usage is None and not self._streams):
-            return None
-        usage = usage or Usage()
-        return Sample(
-            prompt_tokens=usage.prompt_tokens,
-            completion_tokens=usage.completion_tokens,
-            evaluated=usage.evaluated,
-            prompt_seconds=usage.prompt_seconds,
-            completion_seconds=usage.completion_seconds,
-            load_seconds=usage.load_seconds,
-            first_byte=self._first - lease.since,
-            seconds=self._plane.now() - lease.since,
-            streamed=self._streams,
-        )
-
-    def _record(self, outcome: Outcome, status: int, usage: Usage | None) -> RequestRecord:
-        now = self._plane.now()
+    def _record(self, outcome: Outcome, status: int, usage: Usage, now: float) -> RequestRecord:
         node = self._node
         return RequestRecord(
-            id=self.id.decode("latin-1"),
-            at=time(),
-            client=self._client.host.decode("latin-1"),
-            operation=self._operation.name,
-            model=self._model or self._asked,
-            node_id=node.id if node is not None else "",
-            node=node.name if node is not None else "",
-            status=status,
-            outcome=outcome,
-            streamed=self._streams,
-            attempts=self._attempts,
-            first_byte=round(self._first - self._at, 6) if self._first else 0.0,
-            seconds=round(now - self._at, 6),
-            prompt_tokens=usage.prompt_tokens if usage else 0,
-            completion_tokens=usage.completion_tokens if usage else 0,
-            error=self._error if outcome != "done" else "",
-            waited=round(self._waited, 6),
+            self.id.decode("latin-1"),
+            time(),
+            self._client.host,
+            self._operation.name,
+            self._model or self._asked,
+            node.id if node is not None else "",
+            node.name if node is not None else "",
+            status,
+            outcome,
+            self._streams,
+            self._attempts,
+            self._first - self._at if self._first else 0.0,
+            now - self._at,
+            usage.prompt_tokens,
+            usage.completion_tokens,
+            self._error if outcome != "done" else "",
+            self._waited,
         )
 
-    def _usage(self) -> Usage | None:
-        """From the bytes as the upstream sent them, so in its dialect where they are translated."""
+    def _spoken(self) -> Dialect:
+        """What the node answers in: another dialect than the client's where it is translated."""
         translation = self._translation
-        dialect = dialect_of(translation.path) if translation is not None else self._operation.dialect
-        return dialect.usage(b"".join(self._tail)) if self._tail else None
+        return self._operation.dialect if translation is None else dialect_of(translation.path)
 
 
-def _is_busy(status: int, headers: list[Header]) -> bool:
+def _is_busy(head: ResponseHead) -> bool:
     """Whether a node says that it has too much to do: no failure of its (requirement C6).
 
     504 with Retry-After is what an agent answers whose own queue was too long.
     """
-    return status == 429 or (status in {503, 504} and any(name == b"retry-after" for name, _ in headers))
+    return head.status == 429 or (head.status in {503, 504} and head.header(b"retry-after") != b"")
 
 
 def _told_by_node(status: int, body: bytes) -> UpstreamFailed:
@@ -506,6 +507,11 @@ def _host(address: Address) -> bytes:
 
 
 @lru_cache(maxsize=4096)
-def _header_value(text: str) -> bytes:
-    """A name that people chose, as a header value can carry it."""
-    return "".join(c for c in text if c.isprintable()).encode("ascii", "replace")
+def _node_line(name: str) -> bytes:
+    """The header line that names a node; its name as people chose it, as far as a header can carry it."""
+    return b"x-llm-router-node: %b\r\n" % "".join(c for c in name if c.isprintable()).encode("ascii", "replace")
+
+
+@lru_cache(maxsize=16)
+def _content_type(value: str) -> bytes:
+    return b"content-type: %b\r\n" % value.encode()

@@ -40,25 +40,26 @@ def peek(body: bytes, operation: Operation | None = None) -> Peeked:
     Raises:
         BadRequest: the body is not JSON, or names no model; the message says where it goes wrong.
     """
-    read = _read_long(body) if MARKED_FROM <= len(body) <= MARKED_TO else _read(body)
+    marks: Conversation = ()
+    if MARKED_FROM <= len(body) <= MARKED_TO:
+        read, marks = _read_long(body)
+    else:
+        read = _read(body)
     model = read.model or read.name
     if not model:
         raise BadRequest("'model' is missing: name the model that shall answer")
-    messages = read.messages if isinstance(read, _Long) else ()
-    marks = conversation(model, map(bytes, messages)) if messages else ()
-    return Peeked(model, _streams(read.stream, operation), marks)
+    streams = operation.streams if operation is not None else False
+    if streams is not None and read.stream is not None:
+        streams = read.stream
+    return Peeked(model, streams or False, marks)
 
 
-def _streams(wanted: bool | None, operation: Operation | None) -> bool:  # noqa: FBT001 - what the body says
-    default = operation.streams if operation is not None else False
-    return default is not None and (default if wanted is None else wanted)
-
-
-def _read_long(body: bytes) -> _Short:
+def _read_long(body: bytes) -> tuple[_Short, Conversation]:
     try:
-        return _long(body)
+        read = _long(body)
     except UNREADABLE:  # its messages are not what they should be: whoever answers it will say so
-        return _read(body)
+        return _read(body), ()
+    return read, conversation(read.model or read.name, map(bytes, read.messages)) if read.messages else ()
 
 
 def _read(body: bytes) -> _Short:

@@ -14,9 +14,6 @@ from llm_router.core.scheduler import Decision, Scheduler
 from llm_router.core.usage import RequestRecord
 from llm_router.errors import RouterError, UpstreamFailed
 from llm_router.gateway.upstream import Pool
-from llm_router.wire.http1 import Request
-
-ID_LENGTH = 128  # characters of a client's own x-request-id that are taken over
 
 LOOK_EVERY = 0.1  # seconds between looks at the queue while anybody waits: time alone can change what is best
 
@@ -77,26 +74,22 @@ class DataPlane:
         self.loop = asyncio.get_running_loop()
         self.now = monotonic  # not the loop's time, which another clock may drive: the registry's times are of this one
         self.under_way = 0  # inference requests
-        self._empty = asyncio.Event()
-        self._empty.set()
+        self._emptied = asyncio.Event()
         self._look: asyncio.TimerHandle | None = None
         self._ids = itertools.count(1)
         self._id_prefix = secrets.token_hex(6).encode() + b"-"
 
-    def inference_begun(self) -> None:
-        """One more request that a drain waits for. It waits for no other: an event stream never ends by itself."""
-        self.under_way += 1
-        self._empty.clear()
-
     def inference_over(self) -> None:
-        """One less."""
+        """One request less under way."""
         self.under_way -= 1
-        if not self.under_way:
-            self._empty.set()
+        if not self.under_way and self.draining:
+            self._emptied.set()
 
     async def empty(self) -> None:
-        """Wait until no inference is under way."""
-        await self._empty.wait()
+        """Wait until no inference is under way. Nothing else is waited for: an event stream never ends by itself."""
+        while self.under_way:
+            self._emptied.clear()
+            await self._emptied.wait()
 
     def look_after_queue(self) -> None:
         """Somebody waits: look again and again, until nobody does."""
@@ -119,11 +112,8 @@ class DataPlane:
         if self.scheduler.waiting:
             self.look_after_queue()
 
-    def request_id(self, request: Request) -> bytes:
-        """The client's own x-request-id where it has a usable one, else a new one."""
-        given = request.header(b"x-request-id")
-        if given and len(given) <= ID_LENGTH and given.isascii() and given.decode("ascii").isprintable():
-            return given
+    def new_id(self) -> bytes:
+        """A request's x-request-id, where its client gave none."""
         return self._id_prefix + b"%d" % next(self._ids)
 
 

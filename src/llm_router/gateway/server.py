@@ -13,12 +13,12 @@ import structlog
 
 from llm_router.config import Config
 from llm_router.errors import ClientError, RequestTimeout, RouterError
-from llm_router.gateway.exchange import Exchange
-from llm_router.gateway.inference import Inference
+from llm_router.gateway.exchange import NOT_YET, Exchange
+from llm_router.gateway.inference import NOTHING, Inference
 from llm_router.gateway.plane import DataPlane
 from llm_router.wire.dialects import OPERATIONS, dialect_of
 from llm_router.wire.dialects.base import Dialect
-from llm_router.wire.http1 import Framing, Phase, Request, RequestReader, response_head
+from llm_router.wire.http1 import BODY, HEAD, IDLE, LENGTH, Request, RequestReader, response_head
 
 if TYPE_CHECKING:
     from llm_router.gateway.delivery import Write
@@ -27,7 +27,7 @@ SWEEP_EVERY = 1.0  # seconds: how exact the time-outs are
 PIPELINED = 16  # requests that may wait behind the one under way before the client is no longer read
 BACKLOG = 4096  # connections that wait to be accepted; the kernel's own limit (net.core.somaxconn) is 4096 on Linux
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-JSON = [(b"content-type", b"application/json; charset=utf-8")]
+JSON = b"content-type: application/json; charset=utf-8\r\n"
 
 log = structlog.get_logger()
 
@@ -39,6 +39,7 @@ class Client(asyncio.Protocol):
         "_exchange",
         "_full",
         "_gateway",
+        "_phase",
         "_plane",
         "_reader",
         "_refusal",
@@ -57,9 +58,10 @@ class Client(asyncio.Protocol):
         self._refusal: ClientError | None = None  # what to answer when all that came before it is answered
         self._full = False  # it reads slower than we write
         self._stalled = False  # not read from, because too much waits
+        self._phase = IDLE  # of the reader, when bytes came last
         self._since = 0.0
         self._transport: asyncio.Transport
-        self.host = b""
+        self.host = ""
         self.write: Write
 
     # -- called by asyncio
@@ -68,21 +70,22 @@ class Client(asyncio.Protocol):
         self._transport = transport  # type: ignore[assignment]  # asyncio's types know no better
         self.write = self._transport.write
         peer = transport.get_extra_info("peername")
-        self.host = str(peer[0]).encode() if peer else b""
+        self.host = str(peer[0]) if peer else ""
         self._since = self._plane.now()
         self._gateway.clients.add(self)
 
     def data_received(self, data: bytes) -> None:
         reader = self._reader
-        before = reader.phase
         try:
             if reader.feed(data):
                 self.write(CONTINUE)
         except ClientError as error:
             self._refusal = error
             self._transport.pause_reading()
-        if reader.phase is Phase.BODY or reader.phase is not before:
+        phase = reader.phase
+        if phase is not IDLE and (phase is not self._phase or phase is BODY):
             self._since = self._plane.now()
+            self._phase = phase
         if self._exchange is None:
             self._next()
         elif len(reader.ready) > PIPELINED and not self._stalled:
@@ -109,10 +112,11 @@ class Client(asyncio.Protocol):
 
     # -- called by the exchange
 
-    def write_error(self, error: RouterError, dialect: Dialect, extra: bytes) -> None:
+    def write_error(self, error: RouterError, dialect: Dialect, extra: bytes, *, head_only: bool = False) -> None:
         """An error of ours as a whole response, in the shape that the caller's API has for it."""
         body = dialect.error(error)
-        self.write(response_head(error.status, JSON, Framing.LENGTH, len(body), frozenset(), extra) + body)
+        head = response_head(error.status, JSON, LENGTH, len(body), extra)
+        self.write(head if head_only else head + body)
 
     def exchange_over(self, *, keep: bool) -> None:
         """The answer is written. `keep`: the connection may carry another request."""
@@ -122,7 +126,8 @@ class Client(asyncio.Protocol):
         if not keep:
             self._transport.close()
             return
-        self._since = self._plane.now()
+        self._since = 0.0
+        self._phase = IDLE
         if self._stalled and len(self._reader.ready) <= PIPELINED:
             self._stalled = False
             self._transport.resume_reading()
@@ -139,17 +144,19 @@ class Client(asyncio.Protocol):
             return
         config, waited = self._gateway.config, now - self._since
         phase = self._reader.phase
-        if phase is Phase.IDLE:
-            if waited > config.idle_timeout:
+        if phase is IDLE:
+            if not self._since:
+                self._since = now  # a request does not ask the clock what only a sweep needs to know
+            elif waited > config.idle_timeout:
                 self._transport.close()
-        elif phase is Phase.HEAD and waited > config.head_timeout:
+        elif phase is HEAD and waited > config.head_timeout:
             self._refuse(RequestTimeout(f"the request's head did not arrive within {config.head_timeout:g} s"))
-        elif phase is Phase.BODY and waited > config.body_timeout:
+        elif phase is BODY and waited > config.body_timeout:
             self._refuse(RequestTimeout(f"no byte of the request's body came for {config.body_timeout:g} s"))
 
     def close_if_idle(self) -> None:
         """Between two requests there is nothing to lose."""
-        if self._exchange is None and self._reader.phase is Phase.IDLE and not self._reader.ready:
+        if self._exchange is None and self._reader.phase is IDLE and not self._reader.ready:
             self._transport.close()
 
     def close(self) -> None:
@@ -171,18 +178,22 @@ class Client(asyncio.Protocol):
             self._refuse(self._refusal)
 
     def _serve(self, request: Request) -> None:
-        operation = OPERATIONS.get(request.path) if request.method == b"POST" else None
+        plane, head = self._plane, request.head
+        id_ = head.request_id or plane.new_id()
+        operation = OPERATIONS.get(head.path) if head.method == b"POST" else None
         if operation is None:
-            self._exchange = exchange = Exchange(self._plane, self, request)
+            self._exchange = exchange = Exchange(plane, self, request, id_, NOT_YET)
         else:
-            self._exchange = exchange = Inference(self._plane, self, request, operation)
+            now = plane.now()
+            self._exchange = exchange = Inference(
+                plane, self, request, id_, NOT_YET, _operation=operation, _ask=NOTHING, _at=now, _signed=now
+            )
         exchange.begin()
 
     def _refuse(self, error: ClientError) -> None:
         """What came is not a request that anybody could answer: the last word on this connection."""
-        request = self._reader.unfinished
-        extra = b"x-request-id: %b\r\nconnection: close\r\n" % self._plane.request_id(request)
-        self.write_error(error, dialect_of(request.path), extra)
+        extra = b"x-request-id: %b\r\nconnection: close\r\n" % self._plane.new_id()
+        self.write_error(error, dialect_of(self._reader.path), extra)
         self._transport.close()
 
 

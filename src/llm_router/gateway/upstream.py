@@ -4,14 +4,13 @@ import asyncio
 import socket
 import ssl
 from collections import deque
-from time import monotonic
 from typing import TYPE_CHECKING, Protocol
 
 from llm_router.contract import Address
 from llm_router.errors import UpstreamFailed, UpstreamTimeout
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 # An idle connection is given up before the other side does it (an agent's limit is 75 s): no request races its end.
 IDLE_LIMIT = 55.0  # seconds
@@ -25,22 +24,20 @@ KEEP_ALIVE = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 4}
 class Receiver(Protocol):
     """Whoever waits for what an upstream sends."""
 
-    def upstream_data(self, data: bytes) -> None:
-        """Bytes came."""
-
     def upstream_lost(self, error: Exception | None) -> None:
         """The connection is gone."""
 
 
 class Upstream(asyncio.Protocol):
-    """One connection. It carries one request at a time, for `receiver`."""
+    """One connection. It carries one request at a time, for `receiver`, whose `receive` is called with what comes."""
 
-    __slots__ = ("address", "idle_since", "pool", "receiver", "reused", "transport")
+    __slots__ = ("address", "idle_since", "pool", "receive", "receiver", "reused", "transport")
 
     def __init__(self, pool: "Pool", address: Address) -> None:
         self.pool = pool
         self.address = address
         self.receiver: Receiver | None = None
+        self.receive: Callable[[bytes], None] | None = None
         self.reused = False
         self.idle_since = 0.0
         self.transport: asyncio.Transport
@@ -49,26 +46,30 @@ class Upstream(asyncio.Protocol):
         self.transport = transport  # type: ignore[assignment]  # asyncio's types know no better
 
     def data_received(self, data: bytes) -> None:
-        if self.receiver is None:
+        receive = self.receive
+        if receive is None:
             self.transport.abort()  # nobody asked: whatever this is, it is no answer
         else:
-            self.receiver.upstream_data(data)
+            receive(data)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        receiver, self.receiver = self.receiver, None
+        receiver, self.receiver, self.receive = self.receiver, None, None
         if receiver is None:
             self.pool.forget(self)
         else:
             receiver.upstream_lost(exc)
 
     def keep(self) -> None:
-        """Its answer is complete and it can carry another request."""
-        self.receiver = None
-        self.pool.put(self)
+        """Its answer is complete, and it can carry another request if it has taken all of this one."""
+        self.receiver = self.receive = None
+        if self.transport.get_write_buffer_size():
+            self.transport.abort()  # it answered before it had read the request (RFC 9112 §9.5)
+        else:
+            self.pool.put(self)
 
     def drop(self) -> None:
         """End it at once: the request is of no use any more, or the connection cannot be trusted."""
-        self.receiver = None
+        self.receiver = self.receive = None
         self.transport.abort()
 
 
@@ -116,7 +117,7 @@ class Pool:
 
     def put(self, upstream: Upstream) -> None:
         """Keep a connection for the next request."""
-        upstream.idle_since = monotonic()
+        upstream.idle_since = 0.0
         self._idle.setdefault(upstream.address, deque()).append(upstream)
 
     def forget(self, upstream: Upstream) -> None:
@@ -128,9 +129,12 @@ class Pool:
                 del self._idle[upstream.address]
 
     def sweep(self, now: float) -> None:
-        """Close what has been idle for too long."""
-        for upstream in [u for u in self._all() if now - u.idle_since > IDLE_LIMIT]:
-            upstream.transport.close()
+        """Close what has been idle for too long. To be called about once a second: it notes who has become idle."""
+        for upstream in list(self._all()):
+            if not upstream.idle_since:
+                upstream.idle_since = now
+            elif now - upstream.idle_since > IDLE_LIMIT:
+                upstream.transport.close()
 
     def close(self) -> None:
         """Close every idle connection."""

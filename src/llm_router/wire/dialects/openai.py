@@ -39,17 +39,16 @@ class OpenAI(Dialect):
 
     def usage(self, tail: bytes) -> Usage | None:
         """The counts of the last `usage`, and llama.cpp's `timings`, which come even where no usage was asked for."""
-        usage = _object(_USAGE, tail, b'"usage"')
-        timings = _object(_TIMINGS, tail, b'"timings"')
-        if usage is None and timings is None:
+        found = _whole(tail) if tail.startswith(b"{") else None
+        if found is None:  # a stream, or the end of something long
+            found = _Answer(_object(_USAGE, tail, b'"usage"'), _object(_TIMINGS, tail, b'"timings"'))
+        usage, timings = found.usage, found.timings
+        if timings is not None:
+            return _timed(usage or _Usage(), timings)
+        if usage is None:
             return None
-        usage, timings = usage or _Usage(), timings or _Timings()
         return Usage(
-            prompt_tokens=usage.prompt_tokens or usage.input_tokens or timings.prompt_n + timings.cache_n,
-            completion_tokens=usage.completion_tokens or usage.output_tokens or timings.predicted_n,
-            evaluated=timings.prompt_n,
-            prompt_seconds=timings.prompt_ms / MILLISECONDS,
-            completion_seconds=timings.predicted_ms / MILLISECONDS,
+            usage.prompt_tokens or usage.input_tokens or 0, usage.completion_tokens or usage.output_tokens or 0
         )
 
 
@@ -79,6 +78,11 @@ class _Timings(msgspec.Struct, gc=False):
     predicted_ms: float = 0.0
 
 
+class _Answer(msgspec.Struct, gc=False):
+    usage: _Usage | None = None
+    timings: _Timings | None = None
+
+
 class ModelList(msgspec.Struct, frozen=True):
     """The answer of `GET /v1/models`."""
 
@@ -94,6 +98,24 @@ def model(id: str, created: int = 0) -> ModelEntry:  # noqa: A002 - the field's 
 def model_list(ids: Iterable[str], created: int = 0) -> ModelList:
     """The list of models as `GET /v1/models` answers it."""
     return ModelList([model(i, created) for i in ids])
+
+
+def _timed(usage: _Usage, timings: _Timings) -> Usage:
+    return Usage(
+        prompt_tokens=usage.prompt_tokens or usage.input_tokens or timings.prompt_n + timings.cache_n,
+        completion_tokens=usage.completion_tokens or usage.output_tokens or timings.predicted_n,
+        evaluated=timings.prompt_n,
+        prompt_seconds=timings.prompt_ms / MILLISECONDS,
+        completion_seconds=timings.predicted_ms / MILLISECONDS,
+    )
+
+
+def _whole(tail: bytes) -> _Answer | None:
+    """An answer in one piece is read as what it is."""
+    try:
+        return _ANSWER.decode(tail)
+    except (msgspec.DecodeError, UnicodeDecodeError):  # its beginning only, or its end
+        return None
 
 
 _T = TypeVar("_T")
@@ -119,3 +141,4 @@ _OPERATIONS: Mapping[bytes, Operation] = {
 _ENCODER = msgspec.json.Encoder()
 _USAGE = msgspec.json.Decoder(_Usage)
 _TIMINGS = msgspec.json.Decoder(_Timings)
+_ANSWER = msgspec.json.Decoder(_Answer)

@@ -1,0 +1,47 @@
+"""Step 9 of `inference.py`: what an answer says about itself, for the scheduler to learn from and for the history."""
+
+from collections.abc import Sequence
+
+from llm_router.core.node import Lease
+from llm_router.core.rates import Sample
+from llm_router.wire.dialects.base import Dialect, Usage
+
+# Pieces of a stream that are kept for its token counts: the record with them, [DONE] and the last chunk may come apart.
+TAIL = 4
+TAIL_BYTES = 8 * 1024  # of each such piece; a record with counts is below 2 kB
+
+_NOTHING = Usage()
+
+
+def usage(dialect: Dialect, tail: Sequence[bytes]) -> Usage | None:
+    """Token counts as the last pieces of an answer have them."""
+    if not tail:
+        return None
+    return dialect.usage(tail[0] if len(tail) == 1 else b"".join(tail))
+
+
+def sample(
+    counts: Usage | None,
+    lease: Lease,
+    first: float,
+    now: float,
+    streamed: bool,  # noqa: FBT001 - by name it would take a request longer
+) -> Sample | None:
+    """What can be learned of an answer whose first byte came at `first`, if any did.
+
+    A whole answer without counts tells nothing, or was no inference (/api/show).
+    """
+    if not first or (counts is None and not streamed):
+        return None
+    counts = counts or _NOTHING
+    return Sample(
+        counts.prompt_tokens,
+        counts.completion_tokens,
+        counts.evaluated,
+        counts.prompt_seconds,
+        counts.completion_seconds,
+        counts.load_seconds,
+        first - lease.since,
+        now - lease.since,
+        streamed,
+    )
