@@ -1,8 +1,13 @@
 """What is to be remembered is, and the database's troubles stay the ledger's own (requirements F4 and I2)."""
 
 import asyncio
+import sqlite3
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
+import psutil
 import pytest
 from sqlalchemy import Connection, text
 from structlog.testing import capture_logs
@@ -121,6 +126,81 @@ async def test_what_cannot_be_written_now_is_written_later(database: Database) -
     await ledger.flush()
     assert await ids(database) == ["r0", "r1", "r2", "r3"]
     assert [e.detail for e in await database.run(queries.latest_events, 9)] == ["2", "1", "0"]
+
+
+@contextmanager
+def locked(place: Path) -> Iterator[None]:
+    """Somebody else writes into the database meanwhile."""
+    other = sqlite3.connect(place, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    yield
+    other.execute("ROLLBACK")
+    other.close()
+
+
+async def test_a_database_that_others_keep_locked_delays_and_loses_nothing(tmp_path: Path, database: Database) -> None:
+    """Requirement F4: longer than a batch waits for it, and whatever came meanwhile."""
+    impatient = Database(database.url, patience=0.01)
+    ledger = Ledger(impatient, no_node)
+    with locked(tmp_path / "router.db"), capture_logs() as logged:
+        for number in range(3):
+            ledger.request(request(number))
+            await ledger.flush()
+    assert [(line["event"], line["error"]) for line in logged] == [("ledger.delayed", "database is locked")]
+    await ledger.flush()
+    assert await ids(database) == ["r0", "r1", "r2"]
+    assert ledger.dropped == 0
+    await impatient.close()
+
+
+def writers(place: Path) -> list[psutil.Process]:
+    """The processes of ours that write into that file."""
+    return [child for child in psutil.Process().children() if str(place) in child.cmdline()]
+
+
+async def test_a_writer_that_is_killed_takes_nothing_along(tmp_path: Path, database: Database) -> None:
+    """Requirement F4: what it had not written is kept, in its order, and another one writes it."""
+    place = tmp_path / "router.db"
+    patient = Database(database.url, patience=60)
+    ledger = Ledger(patient, no_node)
+    with locked(place), capture_logs() as logged:
+        for number in range(BATCH + 1):
+            ledger.request(request(number))
+        flushing = asyncio.create_task(ledger.flush())
+        while not (running := writers(place)):  # noqa: ASYNC110 - as below
+            await asyncio.sleep(0)  # noqa: TID251 - no event tells that a process runs
+        running[0].kill()
+        await flushing
+    assert [line["event"] for line in logged] == ["ledger.delayed"]
+    ledger.request(request(BATCH + 1))
+    await ledger.flush()
+    assert await ids(database) == [f"r{number}" for number in range(BATCH + 2)]
+    await patient.close()
+
+
+async def test_a_flush_whose_caller_has_gone_goes_on(database: Database) -> None:
+    """A client that asked for the history and went away takes nothing out of it."""
+    ledger = Ledger(database, no_node)
+    ledger.request(request(1))
+    asked = asyncio.create_task(ledger.flush())
+    await asyncio.sleep(0)  # noqa: TID251 - its turn: it hands the batch over
+    asked.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asked
+    ledger.request(request(2))
+    await ledger.flush()
+    assert await ids(database) == ["r1", "r2"]
+
+
+async def test_a_router_at_rest_starts_no_process(tmp_path: Path, database: Database) -> None:
+    """Nodes and events are few, and written without it."""
+    ledger = Ledger(database, no_node)
+    ledger.change(Change("node.online", "n", "n"))
+    await ledger.flush()
+    assert writers(tmp_path / "router.db") == []
+    ledger.request(request(1))
+    await ledger.flush()
+    assert len(writers(tmp_path / "router.db")) == 1
 
 
 async def test_pending_entries_are_bounded(database: Database) -> None:

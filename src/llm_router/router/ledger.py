@@ -4,6 +4,7 @@ Rule 1: taking never waits and never fails; a request does not know that there i
 Rule 2: what cannot be written is kept and tried again, up to PENDING_LIMIT entries; what comes then is only counted.
 Rule 3: nodes are written as they are when the batch is, however often they changed before.
 Rule 4: an entry that can never be written takes at most its own batch along.
+Rule 5: requests are written at least once: twice if the process that writes them dies before it can say that it has.
 """
 
 import asyncio
@@ -11,7 +12,6 @@ import contextlib
 import time
 from collections.abc import Callable
 
-import msgspec
 import structlog
 from sqlalchemy.exc import InterfaceError, OperationalError
 
@@ -19,18 +19,21 @@ from llm_router.core.registry import Change
 from llm_router.core.usage import RequestRecord
 from llm_router.router.store import queries
 from llm_router.router.store.database import Database
-from llm_router.router.store.queries import Batch, Event, StoredNode
+from llm_router.router.store.queries import Event, News, StoredNode
+from llm_router.router.store.writer_process import NotNow
 
 log = structlog.get_logger()
 
 FLUSH_EVERY = 1.0  # seconds: what a killed router loses at most
-# Entries at which a batch does not wait for its second, and the most requests that one transaction takes: 10 ms of the
-# database's thread. Half as many cost a tenth more each, twice as many no less. `bulk`'s largest statement divides it.
+# Entries at which a batch does not wait for its second, and the most requests that one transaction takes: 8 ms of the
+# process that writes. Half as many cost a tenth more each, twice as many no less.
 BATCH = 1024
 # Entries, 20 MB at half a kB each: two seconds of 20,000 requests per second in which the database is busy with
 # something else (a long query, a slow disk), or most of a minute without it at a thousand.
 PENDING_LIMIT = 40_000
 COMPLAIN_EVERY = 60.0  # seconds between two log lines about one trouble
+
+_PASSING = (OperationalError, InterfaceError, NotNow)  # the database's trouble: disk full, locked, gone
 
 
 class Ledger:
@@ -103,7 +106,13 @@ class Ledger:
                 return
 
     async def flush(self) -> None:
-        """Write everything that was taken before this call; on trouble it is kept for the next one."""
+        """Write everything that was taken before this call; on trouble it is kept for the next one.
+
+        A caller that is cancelled leaves it under way.
+        """
+        await asyncio.shield(asyncio.create_task(self._flush()))
+
+    async def _flush(self) -> None:
         async with self._writing:
             left = len(self._requests)
             while (written := await self._write_batch()) and left > BATCH:
@@ -113,36 +122,52 @@ class Ledger:
 
     async def _write_batch(self) -> bool:
         """Whether the database took what it was given."""
-        batch = self._take()
-        if not any(msgspec.structs.astuple(batch)):
+        return await self._write_news() and await self._write_requests()
+
+    async def _write_news(self) -> bool:
+        news = self._take_news()
+        if not (news.events or news.nodes or news.removed):
             return True
         try:
-            await self._database.run(queries.write, batch)
-        except (OperationalError, InterfaceError) as error:  # the database's trouble: disk full, locked, gone
-            self._give_back(batch)
+            await self._database.run(queries.write, news)
+        except _PASSING as error:
+            self._events[:0] = news.events
+            self._touched = dict.fromkeys([*(n.id for n in news.nodes), *news.removed]) | self._touched
             self._complain("ledger.delayed", error)
             return False
         except Exception as error:  # noqa: BLE001 - a batch that can never be written must not block those after it
-            self.dropped += len(batch.requests) + len(batch.events)
-            self._complain("ledger.batch_lost", error)
+            self._lose(len(news.events), error)
         return True
 
-    def _take(self) -> Batch:
-        batch = Batch(self._requests[:BATCH], self._events)
+    def _take_news(self) -> News:
+        news = News(self._events)
         for node_id in self._touched:
             node = self._snapshot(node_id)
             if node is None:
-                batch.removed.append(node_id)
+                news.removed.append(node_id)
             else:
-                batch.nodes.append(node)
-        del self._requests[:BATCH]
+                news.nodes.append(node)
         self._events, self._touched = [], {}
-        return batch
+        return news
 
-    def _give_back(self, batch: Batch) -> None:
-        self._requests[:0] = batch.requests
-        self._events[:0] = batch.events
-        self._touched = dict.fromkeys([*(n.id for n in batch.nodes), *batch.removed]) | self._touched
+    async def _write_requests(self) -> bool:
+        batch = self._requests[:BATCH]
+        if not batch:
+            return True
+        del self._requests[:BATCH]
+        try:
+            await self._database.append(batch)
+        except _PASSING as error:
+            self._requests[:0] = batch
+            self._complain("ledger.delayed", error)
+            return False
+        except Exception as error:  # noqa: BLE001 - as above
+            self._lose(len(batch), error)
+        return True
+
+    def _lose(self, entries: int, error: Exception) -> None:
+        self.dropped += entries
+        self._complain("ledger.batch_lost", error)
 
     def _complain(self, event: str, error: Exception) -> None:
         now = time.monotonic()

@@ -9,7 +9,6 @@ from sqlalchemy import create_engine, text
 
 from llm_router.router.store import migrate, queries, schema
 from llm_router.router.store.database import Database, revision
-from llm_router.router.store.queries import Batch
 
 ROWS = """
 INSERT INTO requests (id, at, client, operation, model, node_id, node, status, outcome, streamed, attempts, first_byte,
@@ -65,7 +64,7 @@ async def test_0002_keeps_requests_that_never_waited(of_0001: Path) -> None:
     assert (done.id, done.at, done.seconds, done.completion_tokens, done.waited) == ("r1", 1.5, 1.5, 20, 0.0)
     assert (failed.id, failed.outcome, failed.error, failed.waited) == ("r2", "failed", "it died", 0.0)
     waited = msgspec.structs.replace(done, id="r3", waited=2.5)
-    await database.run(queries.write, Batch(requests=[waited]))
+    await database.append([waited])
     assert await database.run(queries.latest_requests, 1) == [waited]
     await database.close()
 
@@ -84,6 +83,6 @@ async def test_0003_finds_what_was_on_record(of_0002: Path) -> None:
     assert await found(node="box") == ["r1500", "r1499"]
     assert await found(model="rare") == await found("rare", "box") == ["r700"]
     (rare,) = await database.run(queries.latest_requests, 1, "rare")
-    await database.run(queries.write, Batch(requests=[msgspec.structs.replace(rare, id="r3001")]))
+    await database.append([msgspec.structs.replace(rare, id="r3001")])
     assert await found(model="rare") == await found("rare", "n1") == ["r3001", "r700"]
     await database.close()

@@ -11,9 +11,9 @@ from sqlalchemy import Connection, create_engine
 from llm_router.contract import RuntimeFacts
 from llm_router.core.health import State
 from llm_router.core.usage import RequestRecord
-from llm_router.router.store import queries, schema
+from llm_router.router.store import queries, schema, writer
 from llm_router.router.store.database import Database
-from llm_router.router.store.queries import Batch, Event, StoredNode
+from llm_router.router.store.queries import Event, News, StoredNode
 
 NODE = StoredNode(
     id="n1",
@@ -56,24 +56,24 @@ def request(number: int, model: str = "m", node: str = "n1") -> RequestRecord:
 
 async def test_a_node_comes_back_as_it_was(database: Database) -> None:
     """Requirement A8: a restart finds what was known."""
-    await database.run(queries.write, Batch(nodes=[NODE]))
+    await database.run(queries.write, News(nodes=[NODE]))
     assert await database.run(queries.load_nodes) == [NODE]
 
 
 async def test_a_node_has_one_row(database: Database) -> None:
     """Written again it replaces itself; removed it is gone."""
     moved = msgspec.structs.replace(NODE, url="http://10.0.0.8:1", state=State.OFFLINE)
-    await database.run(queries.write, Batch(nodes=[NODE]))
-    await database.run(queries.write, Batch(nodes=[moved]))
+    await database.run(queries.write, News(nodes=[NODE]))
+    await database.run(queries.write, News(nodes=[moved]))
     assert await database.run(queries.load_nodes) == [moved]
-    await database.run(queries.write, Batch(removed=["n1", "never heard of"]))
+    await database.run(queries.write, News(removed=["n1", "never heard of"]))
     assert await database.run(queries.load_nodes) == []
 
 
 async def test_requests_are_shown_newest_first(database: Database) -> None:
     """Requirement F4: with a limit, and narrowed down to a model, or to a node by its id or its name."""
     written = [request(1), request(2, model="other"), request(3, node="n2"), request(4)]
-    await database.run(queries.write, Batch(requests=written))
+    await database.append(written)
 
     async def found(limit: int, model: str = "", node: str = "") -> list[str]:
         return [r.id for r in await database.run(queries.latest_requests, limit, model, node)]
@@ -93,7 +93,7 @@ async def test_requests_are_found_wherever_they_are(database: Database) -> None:
         request(number, *(("rare", "n2") if number in rare else ("m", "n1"))) for number in range(3 * schema.BLOCK)
     ]
     for start in range(0, len(written), 500):
-        await database.run(queries.write, Batch(requests=written[start : start + 500]))
+        await database.append(written[start : start + 500])
 
     async def found(limit: int, model: str = "", node: str = "") -> list[int]:
         return [int(r.id[1:]) for r in await database.run(queries.latest_requests, limit, model, node)]
@@ -121,7 +121,7 @@ async def test_a_page_costs_the_blocks_that_it_is_found_in(database: Database) -
     blocks = 20
     written = [request(number, "m", f"n{number % 3}") for number in range(blocks * schema.BLOCK)]
     written[5] = request(5, "once", "gone")
-    await database.run(queries.write, Batch(requests=written))
+    await database.append(written)
     one_block = 12 * schema.BLOCK // 1000  # a row that is looked at takes SQLite about ten instructions
     for model, node in (
         ("", ""),
@@ -137,23 +137,32 @@ async def test_a_page_costs_the_blocks_that_it_is_found_in(database: Database) -
 async def test_events_are_shown_newest_first(database: Database) -> None:
     """Requirement F4."""
     events = [Event(float(i), "node.online", "n1", "box", f"{i} models") for i in range(3)]
-    await database.run(queries.write, Batch(events=events))
+    await database.run(queries.write, News(events=events))
     assert await database.run(queries.latest_events, 2) == [events[2], events[1]]
+
+
+async def test_times_are_kept_to_the_microsecond(database: Database) -> None:
+    """Requirement F4: people read them."""
+    await database.append([msgspec.structs.replace(request(1), first_byte=1 / 3, seconds=2 / 3, waited=1e-7)])
+    (found,) = await database.run(queries.latest_requests, 1)
+    assert (found.first_byte, found.seconds, found.waited) == (0.333333, 0.666667, 0.0)
 
 
 TEXT = st.text(st.characters(codec="utf-8"))
 
 
 @settings(deadline=None, max_examples=40)
-@given(client=TEXT, model=TEXT, error=TEXT, seconds=st.floats(0, 1e9), tokens=st.integers(0, 2**62))
+@given(client=TEXT, model=TEXT, error=TEXT, seconds=st.floats(0, 1e9), tokens=st.integers(0, 2**63 - 1))
 def test_whatever_a_client_sends_can_be_kept(client: str, model: str, error: str, seconds: float, tokens: int) -> None:
     """Quotes, NULs and every script: what comes back is what was written."""
     strange = msgspec.structs.replace(
-        request(1), client=client, model=model, error=error, seconds=seconds, prompt_tokens=tokens
+        request(1), client=client, model=model, error=error, seconds=round(seconds, 6), prompt_tokens=tokens
     )
     engine = create_engine("sqlite://")
-    with engine.begin() as connection:
+    with engine.connect() as connection:
         schema.metadata.create_all(connection)
-        queries.write(connection, Batch(requests=[strange]))
+        connection.commit()
+        driver: Any = connection.connection.dbapi_connection
+        writer.write(driver, queries.appending([strange]))
         assert queries.latest_requests(connection, 1) == [strange]
     engine.dispose()
