@@ -197,6 +197,9 @@ def _run(run: Run, config: RouterConfig | NodeConfig, *, with_parent: bool) -> N
     """Run one side until it is told to end."""
     import asyncio
 
+    from llm_router.gateway import files
+
+    files.raise_limit()
     if with_parent:
         threading.Thread(target=_end_with_parent, daemon=True).start()
 

@@ -61,12 +61,24 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     log_format: Annotated[Literal["console", "json"], declared("Log lines for people, or one JSON object each.")] = (
         "console"
     )
+    origins: Annotated[
+        list[str],
+        declared("Web pages that may call, besides those of this machine: scheme://host[:port].", env="OLLAMA_ORIGINS"),
+    ] = msgspec.field(default_factory=list)
+    max_connections: Annotated[
+        int, Meta(ge=0), declared("Connections of clients; 0: as many as the limit of open files allows.")
+    ] = 0
+    max_head: Annotated[int, Meta(ge=1), declared("Largest request line and headers, in bytes.")] = 64 * 1024
+    max_headers: Annotated[int, Meta(ge=1), declared("Headers that a request may have.")] = 100
     max_body: Annotated[int, Meta(ge=1), declared("Largest request body, in bytes.")] = 100 * MB
     head_timeout: Annotated[Seconds, declared("Seconds for a request's head to arrive in.")] = 10.0
     body_timeout: Annotated[Seconds, declared("Seconds a request's body may stand still.")] = 30.0
     idle_timeout: Annotated[Seconds, declared("Seconds an idle keep-alive connection is held.")] = 75.0
     connect_timeout: Annotated[Seconds, declared("Seconds for a connection to a node or runtime.")] = 5.0
-    answer_timeout: Annotated[Seconds, declared("Seconds a node or runtime has to begin its answer.")] = 600.0
+    answer_timeout: Annotated[
+        Seconds, declared("Seconds a node or runtime has to begin its answer; 0: as long as it is online.")
+    ] = 0.0
+    token_timeout: Annotated[Seconds, declared("Seconds an answer may stand still; 0: any time.")] = 120.0
     queue_size: Annotated[int, Meta(ge=0), declared("Requests that may wait for one model; 0: none waits.")] = 100
     queue_timeout: Annotated[Seconds, declared("Seconds a request may wait for a free slot.")] = 60.0
     drain_timeout: Annotated[Seconds, declared("Seconds that requests in flight have at shutdown.")] = 30.0

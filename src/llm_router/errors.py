@@ -4,6 +4,7 @@
     ├── ConfigError                 a setting cannot be used: the command ends with status 2
     ├── ClientError                 the caller's own fault: never blamed on a node
     │   ├── BadRequest              400 invalid_request
+    │   ├── OriginNotAllowed        403 origin_not_allowed
     │   ├── NotFound                404 not_found
     │   ├── ModelNotFound           404 model_not_found
     │   ├── RequestTimeout          408 request_timeout
@@ -15,6 +16,7 @@
     │   ├── NoCapableNodes          503 no_capable_nodes
     │   ├── QueueFull               429 queue_full
     │   ├── QueueTimeout            504 queue_timeout
+    │   ├── TooManyConnections      503 too_many_connections
     │   └── ShuttingDown            503 shutting_down
     ├── UpstreamError               the chosen node did not do its part
     │   ├── UpstreamFailed          502 upstream_failed
@@ -62,6 +64,14 @@ class ClientError(RouterError):
 
 class BadRequest(ClientError):
     """The request cannot be read; the message says where it goes wrong."""
+
+
+class OriginNotAllowed(ClientError):
+    """A browser asks for a page that may not call us."""
+
+    status = 403
+    code = "origin_not_allowed"
+    kind = "permission_error"
 
 
 class NotFound(ClientError):
@@ -142,6 +152,12 @@ class QueueTimeout(Unavailable):
     status = 504
     code = "queue_timeout"
     kind = "api_error"
+
+
+class TooManyConnections(Unavailable):
+    """As many clients are connected as may be."""
+
+    code = "too_many_connections"
 
 
 class ShuttingDown(Unavailable):

@@ -173,6 +173,7 @@ class House:
             restored=lambda lease: self.restored.append(lease.node.id),
             sign_every=self.sign_every,
             answer_timeout=config.answer_timeout,
+            token_timeout=config.token_timeout,
         )
         self.plane = plane
         self.gateway = Gateway(plane, config)
@@ -351,9 +352,9 @@ async def house(tmp_path: Path) -> AsyncIterator[House]:
 
 @pytest.fixture
 async def still(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[House]:
-    """A gateway that looks after its clients only when it is told to."""
+    """A gateway that looks after its clients only when it is told to, and bears ten minutes without an answer."""
     monkeypatch.setattr(server, "SWEEP_EVERY", 3600)
-    async with opened(tmp_path) as house:
+    async with opened(tmp_path, answer_timeout=600) as house:
         yield house
 
 

@@ -26,8 +26,9 @@ from tests.gateway.conftest import (
 )
 
 from llm_router.contract import Address
-from llm_router.core.health import State
+from llm_router.core.health import Signal, State
 from llm_router.core.node import EVERY_DIALECT, Node
+from llm_router.gateway import server
 
 PATHS = ["/api/chat", "/v1/chat/completions", "/v1/messages", "/v0/nodes"]
 INFERENCE = PATHS[:3]
@@ -270,6 +271,14 @@ class TestIdling:
             assert (await waiting.answer())[0] == 200
             assert (await sending.answer())[0] == 200
 
+    async def test_everybody_is_looked_after(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """However many there are: some at a time, so that no token has to wait for it."""
+        monkeypatch.setattr(server, "SLICE", 2)
+        monkeypatch.setattr(server, "SWEEP_EVERY", 0.01)
+        async with opened(tmp_path, idle_timeout=0.02) as house:
+            for client in [await house.client() for _ in range(5)]:
+                assert await asyncio.wait_for(client.rest(), 5) == b""
+
 
 class TestConnections:
     async def test_one_too_many_is_503_and_disturbs_nobody(self, tmp_path: Path) -> None:
@@ -395,6 +404,26 @@ class TestBetweenTokens:
             assert (status, names("token_timeout", said(path, body))) == (504, True)
             assert [r.outcome for r in await house.settled()] == ["failed"]
 
+    async def test_half_of_a_whole_answer_goes_to_another_node(self, tmp_path: Path) -> None:
+        """B5: which then has all the time that there is."""
+        async with timed(tmp_path, token_timeout=120) as (house, clock):
+            fed, script = Fed(), Held(whole())
+            await house.node("one", fed)
+            client = await post(house)
+            await until(lambda: fed.conversation is not None)
+            await house.node("two", script)
+            fed.say(whole()[:-1])
+            await heard(house)
+            await heard(house)  # the first may have been read before the node had begun to send
+            clock.passes(121)
+            await script.asked.wait()
+            clock.passes(100_000)
+            script.go.set()
+            status, headers, body = await client.answer()
+            assert (status, headers["x-llm-router-node"], body) == (200, "two", WHOLE)
+            assert [node for node, _ in house.failures] == ["one"]
+            await house.settled()
+
     async def test_a_stream_may_last_as_long_as_it_goes_on(self, tmp_path: Path) -> None:
         """B2: there is no limit on the whole."""
         async with timed(tmp_path, token_timeout=120) as (house, clock):
@@ -443,6 +472,25 @@ class TestBetweenTokens:
             assert await client.chunks() == [record]
             assert house.failures == []
             assert [r.outcome for r in await house.settled()] == ["done"]
+
+    async def test_nor_is_it_when_the_node_has_gone_offline(self, tmp_path: Path) -> None:
+        """What it has sent is there; the silence that counts is the one that follows when the client reads again."""
+        async with timed(tmp_path, token_timeout=0) as (house, clock):
+            fed, record = Fed(), b"data: " + b"x" * 20_000_000 + b"\n\n"
+            await house.node("one", fed)
+            client = await post(house, STREAM)
+            client.reader._transport.pause_reading()  # type: ignore[attr-defined]  # noqa: SLF001 - a client that does not read
+            fed.say(SSE_HEAD + chunk(record))
+            await stuck(house, fed)
+            house.registry.signal("one", Signal.SILENT, house.plane.now())
+            clock.passes(1000)
+            client.reader._transport.resume_reading()  # type: ignore[attr-defined]  # noqa: SLF001 - it reads again
+            await client.head()
+            assert await client.chunk() == record
+            assert house.failures == []
+            clock.passes(11)
+            assert b"went offline" in await client.rest()
+            assert [r.outcome for r in await house.settled()] == ["broken"]
 
 
 async def stuck(house: House, fed: Fed) -> None:

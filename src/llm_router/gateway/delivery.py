@@ -11,23 +11,13 @@ All are fed with what the reader gives back and say by `started` whether the cli
 from collections.abc import Callable
 from typing import Protocol
 
+from llm_router.gateway.origins import ANSWERED
 from llm_router.wire.heads import HOP_BY_HOP
 from llm_router.wire.http1 import CHUNKED, CLOSE, LAST_CHUNK, LENGTH, ResponseReader, response_head
 from llm_router.wire.stream import chunk
 
 # Ours to write in every response; and which web pages may read it is not an upstream's to say.
-DROP = HOP_BY_HOP | {
-    b"access-control-allow-credentials",
-    b"access-control-allow-headers",
-    b"access-control-allow-methods",
-    b"access-control-allow-origin",
-    b"access-control-expose-headers",
-    b"access-control-max-age",
-    b"content-length",
-    b"x-llm-router-node",
-    b"x-queue-wait-ms",
-    b"x-request-id",
-}
+DROP = HOP_BY_HOP | ANSWERED | {b"content-length", b"x-llm-router-node", b"x-queue-wait-ms", b"x-request-id"}
 
 
 class Delivery(Protocol):

@@ -24,7 +24,6 @@ from llm_router.wire.dialects import dialect_of
 from llm_router.wire.dialects.base import Dialect
 from llm_router.wire.http1 import (
     CLOSE,
-    LENGTH,
     REWRITTEN,
     DecodedResponseReader,
     Request,
@@ -46,6 +45,7 @@ class Caller(Protocol):
     """What an exchange needs of the client's connection."""
 
     host: str
+    cors: bytes  # header lines for every answer to the request, where a web page sent it
     write: Write
 
     def write_error(self, error: RouterError, dialect: Dialect, extra: bytes, *, head_only: bool = False) -> None:
@@ -59,9 +59,11 @@ class Exchange(msgspec.Struct, eq=False):
     """One request; made when it is complete, and over when `_close` was called.
 
     `holds_head`: the client gets the head with the first byte of the body; until then another upstream can take over.
+    `second_thoughts`: statuses of answers that may not be the last word.
     """
 
     holds_head: ClassVar[bool] = False
+    second_thoughts: ClassVar[frozenset[int]] = frozenset()
 
     _plane: DataPlane
     _client: Caller
@@ -73,6 +75,7 @@ class Exchange(msgspec.Struct, eq=False):
     _received: bool = False  # anything at all on the present connection
     _task: asyncio.Task[None] | None = None
     _over: bool = False
+    _said: bytes = b""  # header lines of an override's in every response
 
     def begin(self) -> None:
         """Send it on its way."""
@@ -81,6 +84,16 @@ class Exchange(msgspec.Struct, eq=False):
     def cancel(self) -> None:
         """The client went away (requirement B6)."""
         self._close("cancelled", 499)  # nginx' word for it
+
+    def cut(self, error: RouterError) -> None:
+        """There is no more time for it: the client is told, in a stream that has begun as well as it can be."""
+        self._drop()
+        if self._task is not None:
+            self._task.cancel()
+        if self._delivery is not None and self._delivery.started:
+            self._break(error)
+        else:
+            self._refuse(error)
 
     def sweep(self, now: float) -> None:
         """Once a second; an override looks whether this has taken too long."""
@@ -125,26 +138,22 @@ class Exchange(msgspec.Struct, eq=False):
     def _send(self, upstream: Upstream) -> None:
         self._upstream = upstream
         self._received = False
-        self._reader = self._new_reader()
+        self._reader, head, body = self._prepare(upstream.address)
         upstream.receiver = self
         upstream.receive = self._receive
-        head, body = self._payload(upstream.address)
         if len(body) < LARGE:
             upstream.transport.write(head + body)
         else:
             upstream.transport.writelines((head, body))
 
-    def _new_reader(self) -> ResponseReader:
-        head = self._request.head
-        kind = DecodedResponseReader if head.http10 else ResponseReader
-        return kind(_head_only=head.method == b"HEAD")
-
-    def _payload(self, address: Address) -> tuple[bytes, bytes]:  # noqa: ARG002 - an override needs it
-        """Head and body of the request to an upstream."""
+    def _prepare(self, address: Address) -> tuple[ResponseReader, bytes, bytes]:  # noqa: ARG002 - an override needs it
+        """What reads the answer, and head and body of the request to an upstream."""
         head, body, plane = self._request.head, self._request.body, self._plane
         client = self._client.host.encode()
         extra = b"x-request-id: %b\r\n%b: %b\r\n%b" % (self.id, CLIENT, client, plane.control_headers)
-        return request_head(head, head.target, head.host or b"localhost", len(body), OURS, extra), body
+        kind = DecodedResponseReader if head.http10 else ResponseReader
+        reader = kind(_head_only=head.method == b"HEAD")
+        return reader, request_head(head, head.target, head.host or b"localhost", len(body), OURS, extra), body
 
     # -- 8: the answer
 
@@ -158,8 +167,8 @@ class Exchange(msgspec.Struct, eq=False):
             if delivery is None:
                 if not reader.status:
                     return
-                if reader.complete and self._is_plain(reader):
-                    self._pass_whole(reader, body)
+                if reader.complete and type(reader) is ResponseReader and reader.status not in self.second_thoughts:
+                    self._pass_whole(reader, body)  # in one piece, as nearly every one that is no stream
                     self._done()
                     return
                 delivery = self._delivery = self._choose()
@@ -194,12 +203,8 @@ class Exchange(msgspec.Struct, eq=False):
         else:
             self._done()
 
-    def _is_plain(self, reader: ResponseReader) -> bool:
-        """Whether an answer that is here in one piece passes as it is: nearly every one does."""
-        return reader.framing is LENGTH and not self._request.head.http10
-
     def _pass_whole(self, reader: ResponseReader, body: bytes) -> None:
-        head = response_head(reader.status, reader.head.lines(DROP), LENGTH, reader.length, self._extra())
+        head = response_head(reader.status, reader.head.lines(DROP), reader.framing, reader.length, self._extra())
         self._client.write(head + body)
 
     def _choose(self) -> Delivery | None:
@@ -230,11 +235,11 @@ class Exchange(msgspec.Struct, eq=False):
     def _extra(self) -> bytes:
         """Header lines of ours in every response."""
         request = self._request
-        line = b"x-request-id: %b\r\n" % self.id
+        lines = b"x-request-id: %b\r\n%b%b" % (self.id, self._client.cors, self._said)
         if not request.keep_alive or self._plane.draining:
             request.keep_alive = False
-            return line + b"connection: close\r\n"
-        return line + b"connection: keep-alive\r\n" if request.head.http10 else line
+            return lines + b"connection: close\r\n"
+        return lines + b"connection: keep-alive\r\n" if request.head.http10 else lines
 
     # -- 10: the end
 
@@ -250,10 +255,14 @@ class Exchange(msgspec.Struct, eq=False):
 
     def _failed(self, error: RouterError) -> None:
         if self._delivery is not None and self._delivery.started:
-            self._request.keep_alive = False
-            self._close("broken", self._reader.status)
+            self._break(error)
         else:
             self._refuse(error)
+
+    def _break(self, error: RouterError) -> None:  # noqa: ARG002 - an override tells the client
+        """The message is left unfinished, so that nobody takes it for a complete one."""
+        self._request.keep_alive = False
+        self._close("broken", self._reader.status)
 
     def _refuse(self, error: RouterError) -> None:
         """Answer with an error of ours, in the caller's dialect."""

@@ -30,7 +30,6 @@ from llm_router.errors import (
     QueueFull,
     QueueTimeout,
     RouterError,
-    ShuttingDown,
     UpstreamError,
     UpstreamFailed,
     UpstreamTimeout,
@@ -38,12 +37,20 @@ from llm_router.errors import (
 from llm_router.gateway import tally
 from llm_router.gateway.delivery import DROP, Delivery, Reframed, Relay, Told, Whole
 from llm_router.gateway.exchange import OURS, Exchange
+from llm_router.gateway.origins import ASKED
 from llm_router.gateway.peek import peek
 from llm_router.gateway.tally import TAIL, TAIL_BYTES
 from llm_router.wire.dialects import dialect_of
 from llm_router.wire.dialects.base import Dialect, Operation, Usage
 from llm_router.wire.heads import ResponseHead
-from llm_router.wire.http1 import CREDENTIALS, LENGTH, DecodedResponseReader, ResponseReader, request_head
+from llm_router.wire.http1 import (
+    CREDENTIALS,
+    LENGTH,
+    DecodedResponseReader,
+    ResponseReader,
+    request_head,
+    response_head,
+)
 from llm_router.wire.translate import Translation, translate
 
 # A whole answer up to this size (bytes) waits until it is complete, so that its node can still be replaced. Larger ones
@@ -58,15 +65,18 @@ _FAILED = frozenset({"failed", "broken"})  # outcomes
 
 NOTHING = Ask("", 0.0)  # of a request that was refused before it was read
 NO_USAGE = Usage()
+NOBODY = Node("", "", "agent", None, dialects=frozenset())  # answered a request that was refused
 
 # An answer is read on its way (counts, translation), and signs of life may stand before it: it is not to be compressed.
-_NOT_PASSED_ON = OURS | CREDENTIALS | {b"accept-encoding"}
+# A node has origins of its own, and it is not what the web page calls.
+_NOT_PASSED_ON = OURS | CREDENTIALS | ASKED | {b"accept-encoding"}
 
 
 class Inference(Exchange, kw_only=True):
     """A request for a model."""
 
     holds_head = True
+    second_thoughts = ANOTHER_MAY
 
     _operation: Operation
     _at: float  # when it arrived
@@ -80,7 +90,8 @@ class Inference(Exchange, kw_only=True):
     _lease: Lease | None = None
     _node: Node | None = None
     _begun: bool = False  # the client has the head of a stream, and signs of life in it
-    _stalled: tuple[bytes, float] | None = None  # the last bytes of a node that went offline, and since when
+    _stalled: tuple[bytes, float] | None = None  # the last bytes of the present answer, and since when nothing follows
+    _offline: float = 0.0  # since when its node is
     _attempts: int = 0
     _failure: UpstreamError | None = None
     _error: str = ""
@@ -92,8 +103,6 @@ class Inference(Exchange, kw_only=True):
         plane, operation, body = self._plane, self._operation, self._request.body
         plane.under_way += 1
         try:
-            if plane.draining:
-                raise ShuttingDown("shutting down: ask again in a moment")
             peeked = peek(body, operation)
         except RouterError as error:
             self._refuse(error)
@@ -108,6 +117,13 @@ class Inference(Exchange, kw_only=True):
         if self._lease is None and not self._over:
             self._plane.scheduler.on_cancel(self._ask)
         super().cancel()
+
+    def cut(self, error: RouterError) -> None:
+        """As its parent; a request that waits leaves the queue."""
+        self._error = error.message
+        if self._lease is None:
+            self._plane.scheduler.on_cancel(self._ask)
+        super().cut(error)
 
     # -- 6: a place
 
@@ -138,6 +154,7 @@ class Inference(Exchange, kw_only=True):
 
     def _take(self, lease: Lease) -> None:
         self._node = node = lease.node
+        self._said = _node_line(node.name) + self._wait_line() if self._waited else _node_line(node.name)
         if self._attempts:  # what a node sent before it failed is none of this one's
             self._first, self._stalled, self._tail, self._translation = 0.0, None, [], None
         self._attempts += 1
@@ -195,15 +212,15 @@ class Inference(Exchange, kw_only=True):
             return DecodedResponseReader()
         return ResponseReader()
 
-    def _payload(self, address: Address) -> tuple[bytes, bytes]:
-        head, body = self._request.head, self._request.body
+    def _prepare(self, address: Address) -> tuple[ResponseReader, bytes, bytes]:
+        head, body, translation = self._request.head, self._request.body, self._translation
         target = head.target
-        if self._translation is not None:
-            target, body = self._translation.path, self._translation.body
+        if translation is not None:
+            target, body = translation.path, translation.body
         if address.prefix:
             target = address.prefix.encode() + target
         own = b"x-request-id: %b\r\n" % self.id
-        return request_head(head, target, _host(address), len(body), _NOT_PASSED_ON, own), body
+        return self._new_reader(), request_head(head, target, _host(address), len(body), _NOT_PASSED_ON, own), body
 
     def _choose(self) -> Delivery | None:
         reader = self._reader
@@ -219,19 +236,11 @@ class Inference(Exchange, kw_only=True):
             return Whole(self._client.write, reader.status, reader.head.lines(DROP), self._extra())
         return super()._choose()
 
-    def _is_plain(self, reader: ResponseReader) -> bool:
-        return (
-            reader.framing is LENGTH
-            and reader.status not in ANOTHER_MAY
-            and self._translation is None
-            and not self._begun
-            and not self._request.head.http10
-        )
-
     def _pass_whole(self, reader: ResponseReader, body: bytes) -> None:
         self._first = self._plane.now()
         self._tail = [body if reader.length <= TAIL_BYTES else body[-TAIL_BYTES:]]
-        super()._pass_whole(reader, body)
+        head = response_head(reader.status, reader.head.lines(DROP), reader.framing, reader.length, self._extra())
+        self._client.write(head + body)
 
     def _translated(self, translation: Translation) -> Delivery:
         status, extra = self._reader.status, self._extra()
@@ -283,36 +292,43 @@ class Inference(Exchange, kw_only=True):
             self.placed(decision)
         return True
 
-    def _extra(self) -> bytes:
-        lines = super()._extra()
-        if self._waited:
-            lines += b"x-queue-wait-ms: %d\r\n" % round(self._waited * 1000)
-        lease = self._lease
-        return lines + _node_line(lease.node.name) if lease is not None else lines
-
     # -- while it waits
 
     def sweep(self, now: float) -> None:
         """Once a second: is the node still at it, and does the client need a sign of life?"""
         lease, plane = self._lease, self._plane
         if lease is not None:
-            if not self._first and now - lease.since > plane.answer_timeout:
-                self._give_up(UpstreamTimeout(f"no answer within {plane.answer_timeout:g} s"))
-            elif lease.node.state is State.OFFLINE:
-                self._watch(now)
-            else:
-                self._stalled = None
+            self._watch(lease, now)
+            error = self._overdue(lease, now)
+            if error is not None:
+                self._give_up(error)
         waits = self._streams and not self._first and not self._over
         if waits and plane.sign_every and now - self._signed >= plane.sign_every:
             self._sign(now)
 
-    def _watch(self, now: float) -> None:
-        """The node went offline. It may be about to end in order; silence says that it is not."""
+    def _watch(self, lease: Lease, now: float) -> None:
+        """Since when nothing came, and since when the node is offline. While a slow client has it paused, it waits."""
         last = self._tail[-1] if self._tail else b""
-        if self._stalled is None or self._stalled[0] is not last:
+        upstream, stalled = self._upstream, self._stalled
+        paused = upstream is not None and not upstream.transport.is_reading()
+        if paused or stalled is None or stalled[0] is not last:
             self._stalled = (last, now)
-        elif now - self._stalled[1] > OFFLINE_PATIENCE:
-            self._give_up(UpstreamFailed("went offline"))
+        if lease.node.state is not State.OFFLINE:
+            self._offline = 0.0
+        elif not self._offline:
+            self._offline = now
+
+    def _overdue(self, lease: Lease, now: float) -> UpstreamError | None:
+        """What the node is too late with. One that went offline may be about to end in order, unless it is silent."""
+        plane = self._plane
+        since = self._stalled[1] if self._stalled is not None else now
+        if not self._first and 0 < plane.answer_timeout < now - lease.since:
+            return UpstreamTimeout(f"no answer within {plane.answer_timeout:g} s (answer-timeout)")
+        if self._first and 0 < plane.token_timeout < now - since:
+            return UpstreamTimeout(f"nothing more of its answer for {plane.token_timeout:g} s (token-timeout)")
+        if self._offline and now - max(since, self._offline) > OFFLINE_PATIENCE:
+            return UpstreamFailed("went offline")
+        return None
 
     def _give_up(self, error: UpstreamError) -> None:
         self._drop()
@@ -417,8 +433,7 @@ class Inference(Exchange, kw_only=True):
         told = bool(self._tail) and dialect.error_mark in self._tail[-1]  # by the node's own gateway
         if self._streams and not told and delivery is not None and delivery.can_append():
             delivery.append(dialect.broken(error, mid_record=self._is_mid_record()))
-        self._request.keep_alive = False
-        self._close("broken", self._reader.status)
+        super()._break(error)
 
     def _is_mid_record(self) -> bool:
         """Whether the last record that passed was cut in two; a translation passes whole ones only."""
@@ -427,8 +442,13 @@ class Inference(Exchange, kw_only=True):
         end = self._operation.dialect.record_end
         return bool(self._tail) and not self._tail[-1].endswith((end, end + b"\r\n"))  # its own end, or its chunk's
 
+    def _wait_line(self) -> bytes:
+        return b"x-queue-wait-ms: %d\r\n" % round(self._waited * 1000) if self._waited else b""
+
     def _refuse(self, error: RouterError) -> None:
         self._error = error.message
+        if self._lease is None:
+            self._said = self._wait_line()
         if not self._begun:
             super()._refuse(error)
             return
@@ -447,28 +467,33 @@ class Inference(Exchange, kw_only=True):
     def _settle(self, outcome: Outcome, status: int) -> None:
         plane, lease = self._plane, self._lease
         now = plane.now()
-        usage = sample = None
+        usage = NO_USAGE
         if lease is not None:
+            sample = None
             if outcome == "done" and status == 200:
-                usage = tally.usage(self._spoken(), self._tail)
-                sample = tally.sample(usage, lease, self._first, now, self._streams)
+                usage = tally.usage(self._spoken(), self._tail) or NO_USAGE
+                # A whole answer without counts tells nothing, or was no inference (/api/show).
+                if self._first and (self._streams or usage is not NO_USAGE):
+                    sample = tally.sample(usage, self._first - lease.since, now - lease.since, self._streams)
                 if lease.trial:
                     plane.restored(lease)
             self._give_back(now, failed=outcome in _FAILED or status in BROKEN, sample=sample)
         self._ask.owner = None  # nobody calls us any more: without the circle we are freed at once
-        plane.inference_over()
-        plane.record(self._record(outcome, status, usage or NO_USAGE, now))
+        plane.under_way -= 1
+        if plane.draining:
+            plane.one_less()
+        plane.record(self._record(outcome, status, usage, now))
 
     def _record(self, outcome: Outcome, status: int, usage: Usage, now: float) -> RequestRecord:
-        node = self._node
+        node = self._node or NOBODY
         return RequestRecord(
             self.id.decode("latin-1"),
             time(),
             self._client.host,
             self._operation.name,
             self._model or self._asked,
-            node.id if node is not None else "",
-            node.name if node is not None else "",
+            node.id,
+            node.name,
             status,
             outcome,
             self._streams,

@@ -41,7 +41,8 @@ class DataPlane:
         restored: Callable[[Lease], None] | None = None,
         wake: Callable[[str], Awaitable[Address]] | None = None,
         sign_every: float = 0.0,
-        answer_timeout: float = 600.0,
+        answer_timeout: float = 0.0,
+        token_timeout: float = 0.0,
     ) -> None:
         """Say who does what.
 
@@ -57,7 +58,8 @@ class DataPlane:
             restored: told when a trial of an excluded model went well.
             wake: brings up a node that has no address; raises UpstreamError when it cannot.
             sign_every: seconds between signs of life to a client that waits for its stream to begin; 0: none.
-            answer_timeout: seconds that a node has to begin its answer.
+            answer_timeout: seconds that a node has to begin its answer; 0: as long as it is online.
+            token_timeout: seconds that an answer which has begun may stand still; 0: any time.
         """
         self.registry = registry
         self.scheduler = scheduler
@@ -70,6 +72,7 @@ class DataPlane:
         self.wake = wake or _nothing_to_wake
         self.sign_every = sign_every
         self.answer_timeout = answer_timeout
+        self.token_timeout = token_timeout
         self.draining = False
         self.loop = asyncio.get_running_loop()
         self.now = monotonic  # not the loop's time, which another clock may drive: the registry's times are of this one
@@ -79,10 +82,9 @@ class DataPlane:
         self._ids = itertools.count(1)
         self._id_prefix = secrets.token_hex(6).encode() + b"-"
 
-    def inference_over(self) -> None:
-        """One request less under way."""
-        self.under_way -= 1
-        if not self.under_way and self.draining:
+    def one_less(self) -> None:
+        """A request has ended, and somebody may wait for the last one."""
+        if not self.under_way:
             self._emptied.set()
 
     async def empty(self) -> None:

@@ -4,26 +4,45 @@ IDLE  nothing yet, or between two requests    closed after idle_timeout
 HEAD  within a head                           408 after head_timeout, however it trickles
 BODY  within a body                           408 after body_timeout without a byte
 an exchange under way                         its own limits (`Inference.sweep`)
+over max_connections                          503 before anything is read
 """
 
 import asyncio
+import contextlib
+from collections.abc import Iterator
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import structlog
 
 from llm_router.config import Config
-from llm_router.errors import ClientError, RequestTimeout, RouterError
+from llm_router.errors import (
+    ClientError,
+    ConfigError,
+    OriginNotAllowed,
+    RequestTimeout,
+    RouterError,
+    ShuttingDown,
+    TooManyConnections,
+)
+from llm_router.gateway import files
+from llm_router.gateway.browsers import Preflight, Refused, admit, is_preflight
 from llm_router.gateway.exchange import NOT_YET, Exchange
+from llm_router.gateway.farewell import Farewell
 from llm_router.gateway.inference import NOTHING, Inference
+from llm_router.gateway.origins import Origins
 from llm_router.gateway.plane import DataPlane
 from llm_router.wire.dialects import OPERATIONS, dialect_of
 from llm_router.wire.dialects.base import Dialect
+from llm_router.wire.dialects.openai import OPENAI
 from llm_router.wire.http1 import BODY, HEAD, IDLE, LENGTH, Request, RequestReader, response_head
 
 if TYPE_CHECKING:
     from llm_router.gateway.delivery import Write
 
 SWEEP_EVERY = 1.0  # seconds: how exact the time-outs are
+SLICE = 500  # connections looked after in one turn of the loop: under a millisecond, in which no token waits
+LAST_WORDS = 1.0  # second for those who are cut at the end to be told
 PIPELINED = 16  # requests that may wait behind the one under way before the client is no longer read
 BACKLOG = 4096  # connections that wait to be accepted; the kernel's own limit (net.core.somaxconn) is 4096 on Linux
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -46,6 +65,7 @@ class Client(asyncio.Protocol):
         "_since",
         "_stalled",
         "_transport",
+        "cors",
         "host",
         "write",
     )
@@ -53,7 +73,8 @@ class Client(asyncio.Protocol):
     def __init__(self, gateway: "Gateway") -> None:
         self._gateway = gateway
         self._plane = gateway.plane
-        self._reader = RequestReader(max_body=gateway.config.max_body)
+        config = gateway.config
+        self._reader = RequestReader(max_body=config.max_body, max_head=config.max_head, max_headers=config.max_headers)
         self._exchange: Exchange | None = None
         self._refusal: ClientError | None = None  # what to answer when all that came before it is answered
         self._full = False  # it reads slower than we write
@@ -62,6 +83,7 @@ class Client(asyncio.Protocol):
         self._since = 0.0
         self._transport: asyncio.Transport
         self.host = ""
+        self.cors = b""  # header lines for the answer to the request under way, where a web page sent it
         self.write: Write
 
     # -- called by asyncio
@@ -72,7 +94,10 @@ class Client(asyncio.Protocol):
         peer = transport.get_extra_info("peername")
         self.host = str(peer[0]) if peer else ""
         self._since = self._plane.now()
-        self._gateway.clients.add(self)
+        if self._gateway.is_full():
+            self._turn_away()
+        else:
+            self._gateway.clients.add(self)
 
     def data_received(self, data: bytes) -> None:
         reader = self._reader
@@ -123,11 +148,11 @@ class Client(asyncio.Protocol):
         self._exchange = None
         if self._transport.is_closing():
             return
-        if not keep:
+        if not keep or self._plane.draining:
             self._transport.close()
             return
-        self._since = 0.0
-        self._phase = IDLE
+        self._phase = self._reader.phase
+        self._since = 0.0 if self._phase is IDLE else self._plane.now()
         if self._stalled and len(self._reader.ready) <= PIPELINED:
             self._stalled = False
             self._transport.resume_reading()
@@ -150,9 +175,11 @@ class Client(asyncio.Protocol):
             elif waited > config.idle_timeout:
                 self._transport.close()
         elif phase is HEAD and waited > config.head_timeout:
-            self._refuse(RequestTimeout(f"the request's head did not arrive within {config.head_timeout:g} s"))
+            within = f"{config.head_timeout:g} s (head-timeout)"
+            self._refuse(RequestTimeout(f"the request's head did not arrive within {within}"))
         elif phase is BODY and waited > config.body_timeout:
-            self._refuse(RequestTimeout(f"no byte of the request's body came for {config.body_timeout:g} s"))
+            within = f"{config.body_timeout:g} s (body-timeout)"
+            self._refuse(RequestTimeout(f"no byte of the request's body came within {within}"))
 
     def close_if_idle(self) -> None:
         """Between two requests there is nothing to lose."""
@@ -162,6 +189,11 @@ class Client(asyncio.Protocol):
     def close(self) -> None:
         """End it when all that was written to it is sent."""
         self._transport.close()
+
+    def cut(self, error: RouterError) -> None:
+        """There is no more time for what is under way: the client is told."""
+        if self._exchange is not None:
+            self._exchange.cut(error)
 
     def abort(self) -> None:
         """End it at once, whatever is under way."""
@@ -175,13 +207,18 @@ class Client(asyncio.Protocol):
         if self._reader.ready:
             self._serve(self._reader.ready.popleft())
         elif self._refusal is not None:
-            self._refuse(self._refusal)
+            error, self._refusal = self._refusal, None
+            self._refuse(error)
 
     def _serve(self, request: Request) -> None:
         plane, head = self._plane, request.head
         id_ = head.request_id or plane.new_id()
         operation = OPERATIONS.get(head.path) if head.method == b"POST" else None
-        if operation is None:
+        self.cors = b""
+        ours = self._of_a_page(request, id_) if head.origin else None
+        if ours is not None:
+            self._exchange = exchange = ours
+        elif operation is None:
             self._exchange = exchange = Exchange(plane, self, request, id_, NOT_YET)
         else:
             now = plane.now()
@@ -190,21 +227,49 @@ class Client(asyncio.Protocol):
             )
         exchange.begin()
 
+    def _of_a_page(self, request: Request, id_: bytes) -> Exchange | None:
+        """The answer to a web page's request, where it is ours to give."""
+        plane, head = self._plane, request.head
+        try:
+            self.cors = admit(self._gateway.origins, head)
+        except OriginNotAllowed as error:
+            return Refused(plane, self, request, id_, NOT_YET, _error=error)
+        return Preflight(plane, self, request, id_, NOT_YET) if is_preflight(head) else None
+
     def _refuse(self, error: ClientError) -> None:
         """What came is not a request that anybody could answer: the last word on this connection."""
+        self._last_word(error, dialect_of(self._reader.path))
+
+    def _turn_away(self) -> None:
+        """There is no room. Nothing is read of what may have been asked: only its path could tell another shape."""
+        limit = self._gateway.max_connections
+        error = TooManyConnections(f"all {limit} connections are taken (max-connections)", retry_after=1)
+        self._last_word(error, OPENAI)
+
+    def _last_word(self, error: RouterError, dialect: Dialect) -> None:
         extra = b"x-request-id: %b\r\nconnection: close\r\n" % self._plane.new_id()
-        self.write_error(error, dialect_of(self._reader.path), extra)
-        self._transport.close()
+        if error.retry_after:
+            extra += b"retry-after: %d\r\n" % error.retry_after
+        self.write_error(error, dialect, extra)
+        self._gateway.lose(self)
+        Farewell(self._gateway.leaving).take_over(self._transport)
 
 
 class Gateway:
     """The listener of a router or a node, in front of its data plane."""
 
     def __init__(self, plane: DataPlane, config: Config) -> None:
-        """`start` makes it listen. `config`: where, and the limits."""
+        """`start` makes it listen. `config`: where, and the limits.
+
+        Raises:
+            ConfigError: an origin is none.
+        """
         self.plane = plane
         self.config = config
+        self.origins = _origins(config.origins)
+        self.max_connections = config.max_connections or files.connections()
         self.clients: set[Client] = set()
+        self.leaving: set[Farewell] = set()  # have had their last word, and are no clients any more
         self._server: asyncio.Server | None = None
         self._sweeper: asyncio.TimerHandle | None = None
         self._gone = asyncio.Event()
@@ -232,7 +297,7 @@ class Gateway:
             client.close_if_idle()
 
     async def drain(self, seconds: float) -> None:
-        """Close, give inference under way `seconds` to finish, then cut what is left."""
+        """Close, give inference under way `seconds` to finish, then cut what is left, and say so to its clients."""
         self.close()
         try:
             async with asyncio.timeout(seconds):
@@ -240,11 +305,21 @@ class Gateway:
                 await self._flushed()
         except TimeoutError:
             log.warning("gateway.cut", requests=self.plane.under_way, after=seconds)
+            await self._cut(f"shutting down, after {seconds:g} s for what was under way (drain-timeout): ask again")
         if self._sweeper is not None:
             self._sweeper.cancel()
         for client in list(self.clients):
             client.abort()
+        for leaving in list(self.leaving):
+            leaving.end()
         self.plane.pool.close()
+
+    async def _cut(self, why: str) -> None:
+        for client in list(self.clients):
+            client.cut(ShuttingDown(why))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LAST_WORDS):
+                await self._flushed()
 
     async def _flushed(self) -> None:
         """Wait until slow clients have what was written to them."""
@@ -254,14 +329,34 @@ class Gateway:
             self._gone.clear()
             await self._gone.wait()
 
+    def is_full(self) -> bool:
+        """Whether there is no room for another client."""
+        return len(self.clients) >= self.max_connections
+
     def lose(self, client: Client) -> None:
-        """A client's connection is gone."""
+        """A client's connection is gone, or of no use any more."""
         self.clients.discard(client)
         self._gone.set()
 
     def _sweep(self) -> None:
         self._sweeper = self.plane.loop.call_later(SWEEP_EVERY, self._sweep)  # first: whatever happens, there is a next
         now = self.plane.now()
-        for client in list(self.clients):
-            client.sweep(now)
+        self.plane.loop.call_soon(self._look_after, iter(list(self.clients)), now)
         self.plane.pool.sweep(now)
+
+    def _look_after(self, clients: Iterator[Client], now: float) -> None:
+        """Some of them; the others when the loop has seen to what has come meanwhile."""
+        some = list(islice(clients, SLICE))
+        if not some:
+            return
+        self.plane.loop.call_soon(self._look_after, clients, now)
+        for client in some:
+            if client in self.clients:  # still
+                client.sweep(now)
+
+
+def _origins(patterns: list[str]) -> Origins:
+    try:
+        return Origins(patterns)
+    except ValueError as error:
+        raise ConfigError(f"OLLAMA_ORIGINS or --origins: {error}") from error

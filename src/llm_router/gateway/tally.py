@@ -2,15 +2,12 @@
 
 from collections.abc import Sequence
 
-from llm_router.core.node import Lease
 from llm_router.core.rates import Sample
 from llm_router.wire.dialects.base import Dialect, Usage
 
 # Pieces of a stream that are kept for its token counts: the record with them, [DONE] and the last chunk may come apart.
 TAIL = 4
 TAIL_BYTES = 8 * 1024  # of each such piece; a record with counts is below 2 kB
-
-_NOTHING = Usage()
 
 
 def usage(dialect: Dialect, tail: Sequence[bytes]) -> Usage | None:
@@ -20,20 +17,8 @@ def usage(dialect: Dialect, tail: Sequence[bytes]) -> Usage | None:
     return dialect.usage(tail[0] if len(tail) == 1 else b"".join(tail))
 
 
-def sample(
-    counts: Usage | None,
-    lease: Lease,
-    first: float,
-    now: float,
-    streamed: bool,  # noqa: FBT001 - by name it would take a request longer
-) -> Sample | None:
-    """What can be learned of an answer whose first byte came at `first`, if any did.
-
-    A whole answer without counts tells nothing, or was no inference (/api/show).
-    """
-    if not first or (counts is None and not streamed):
-        return None
-    counts = counts or _NOTHING
+def sample(counts: Usage, first_byte: float, seconds: float, streamed: bool) -> Sample:  # noqa: FBT001 - dear by name
+    """What can be learned of an answer. Seconds begin with the lease."""
     return Sample(
         counts.prompt_tokens,
         counts.completion_tokens,
@@ -41,7 +26,7 @@ def sample(
         counts.prompt_seconds,
         counts.completion_seconds,
         counts.load_seconds,
-        first - lease.since,
-        now - lease.since,
+        first_byte,
+        seconds,
         streamed,
     )

@@ -31,10 +31,11 @@ class Receiver(Protocol):
 class Upstream(asyncio.Protocol):
     """One connection. It carries one request at a time, for `receiver`, whose `receive` is called with what comes."""
 
-    __slots__ = ("address", "idle_since", "pool", "receive", "receiver", "reused", "transport")
+    __slots__ = ("_idle", "address", "idle_since", "receive", "receiver", "reused", "transport")
 
-    def __init__(self, pool: "Pool", address: Address) -> None:
-        self.pool = pool
+    def __init__(self, idle: "deque[Upstream]", address: Address) -> None:
+        """`idle`: where it waits for its next request."""
+        self._idle = idle
         self.address = address
         self.receiver: Receiver | None = None
         self.receive: Callable[[bytes], None] | None = None
@@ -54,10 +55,10 @@ class Upstream(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         receiver, self.receiver, self.receive = self.receiver, None, None
-        if receiver is None:
-            self.pool.forget(self)
-        else:
+        if receiver is not None:
             receiver.upstream_lost(exc)
+        elif self in self._idle:
+            self._idle.remove(self)
 
     def keep(self) -> None:
         """Its answer is complete, and it can carry another request if it has taken all of this one."""
@@ -65,7 +66,8 @@ class Upstream(asyncio.Protocol):
         if self.transport.get_write_buffer_size():
             self.transport.abort()  # it answered before it had read the request (RFC 9112 §9.5)
         else:
-            self.pool.put(self)
+            self.idle_since = 0.0
+            self._idle.append(self)
 
     def drop(self) -> None:
         """End it at once: the request is of no use any more, or the connection cannot be trusted."""
@@ -79,7 +81,7 @@ class Pool:
     def __init__(self, *, connect_timeout: float) -> None:
         """`connect_timeout` in seconds."""
         self._connect_timeout = connect_timeout
-        self._idle: dict[Address, deque[Upstream]] = {}
+        self._idle: dict[Address, deque[Upstream]] = {}  # an address stays: connections under way come back to it
         self._tls: ssl.SSLContext | None = None
 
     def take(self, address: Address) -> Upstream | None:
@@ -100,7 +102,8 @@ class Pool:
             UpstreamTimeout: no answer in time.
         """
         loop = asyncio.get_running_loop()
-        make = lambda: Upstream(self, address)  # noqa: E731 - a factory, used once
+        idle = self._idle.setdefault(address, deque())
+        make = lambda: Upstream(idle, address)  # noqa: E731 - a factory, used once
         try:
             async with asyncio.timeout(self._connect_timeout):
                 if address.port:
@@ -109,24 +112,12 @@ class Pool:
                 else:
                     _, upstream = await loop.create_unix_connection(make, address.host)
         except TimeoutError:
-            raise UpstreamTimeout(f"no connection to {address.url} within {self._connect_timeout:g} s") from None
+            within = f"{self._connect_timeout:g} s (connect-timeout)"
+            raise UpstreamTimeout(f"no connection to {address.url} within {within}") from None
         except OSError as error:
             raise UpstreamFailed(f"no connection to {address.url}: {error.strerror or error}") from error
         keep_alive(upstream.transport.get_extra_info("socket"))
         return upstream
-
-    def put(self, upstream: Upstream) -> None:
-        """Keep a connection for the next request."""
-        upstream.idle_since = 0.0
-        self._idle.setdefault(upstream.address, deque()).append(upstream)
-
-    def forget(self, upstream: Upstream) -> None:
-        """An idle connection was closed by the other side."""
-        idle = self._idle.get(upstream.address)
-        if idle is not None and upstream in idle:
-            idle.remove(upstream)
-            if not idle:
-                del self._idle[upstream.address]
 
     def sweep(self, now: float) -> None:
         """Close what has been idle for too long. To be called about once a second: it notes who has become idle."""

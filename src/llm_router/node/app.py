@@ -100,6 +100,7 @@ class Agent:
             failed=self.on_failed,
             wake=self.wake,
             answer_timeout=self.config.answer_timeout,
+            token_timeout=self.config.token_timeout,
         )
         self.gateway = Gateway(plane, self.config)
         for runtime in self.runtimes:

@@ -5,6 +5,7 @@ are given their time first, and the ledger's last batch is written when nobody c
 """
 
 import errno
+import gc
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
@@ -45,6 +46,9 @@ from llm_router.router.store.database import Database
 
 log = structlog.get_logger()
 
+# Seconds that a restart waits for the nodes it knows: whoever asks at once shall not hear that all are offline. Clients
+# that find nobody listening try again.
+FIRST_LOOKS = 1.0
 SIGN_EVERY = 10.0  # seconds: what proxies and clients between us and a person wait for at least
 
 
@@ -103,12 +107,15 @@ async def serving(config: RouterConfig) -> AsyncIterator[int]:
             restored=fleet.trial_went_well,
             sign_every=SIGN_EVERY,
             answer_timeout=config.answer_timeout,
+            token_timeout=config.token_timeout,
         )
         publish.also(plane.changed)
         gateway = Gateway(plane, config)
+        prober.start()
+        await prober.first_looks(FIRST_LOOKS)
         port = await _listen(gateway, config)
         stack.push_async_callback(gateway.drain, config.drain_timeout)
-        prober.start()
+        gc.freeze()  # what is there now stays: the collector need not look at all of it again and again
         url = Address(config.host, port).url
         log.info("router.started", url=url, version=__version__, policy=config.policy, nodes=len(registry.nodes))
         yield port

@@ -60,6 +60,11 @@ class Prober:
                 self.watch(node.id)
             self.look(node.id)
 
+    async def first_looks(self, seconds: float) -> None:
+        """Wait until those who were known at the start have been looked at, but no longer than that."""
+        if self._looks:
+            await asyncio.wait(self._looks.values(), timeout=seconds)
+
     async def stop(self) -> None:
         """End every task."""
         tasks = list(self._tasks)

@@ -69,13 +69,14 @@ class RequestHead:
 
     `target` is in origin form (RFC 9112 §3.2.1) or `*`; `path` is the target without its query. `request_id`: the
     client's own x-request-id where it is printable and short. `length` is None where there was none in an unusual
-    spelling; the usual one never gets here.
+    spelling; the usual one never gets here. `framed`: the head itself says where the body ends.
     """
 
     __slots__ = (
         "_lines",
         "chunked",
         "expects_continue",
+        "framed",
         "headers",
         "host",
         "http10",
@@ -98,6 +99,7 @@ class RequestHead:
         self.keep_alive = fields.keep_alive
         self.chunked = fields.chunked
         self.length = fields.length
+        self.framed = fields.chunked or fields.length is not None
         self.expects_continue = not fields.http10 and fields.first(b"expect").lower() == b"100-continue"
         self.origin = fields.first(b"origin")
         given = fields.first(b"x-request-id")
@@ -119,7 +121,7 @@ class RequestHead:
 class ResponseHead:
     """What a response's head says, without the length of the body; header names are in lower case."""
 
-    __slots__ = ("_lines", "chunked", "has_body", "headers", "keep_alive", "length", "status")
+    __slots__ = ("_lines", "chunked", "framed", "has_body", "headers", "keep_alive", "length", "status")
 
     def __init__(self, status: int, fields: "_Fields") -> None:
         self.status = status
@@ -128,6 +130,7 @@ class ResponseHead:
         self.keep_alive = fields.keep_alive and not (fields.http10 and fields.chunked)  # RFC 9112 §6.1
         self.chunked = fields.chunked
         self.length = fields.length
+        self.framed = fields.chunked or fields.length is not None
         self._lines: dict[frozenset[bytes], bytes] = {}
 
     def header(self, name: bytes) -> bytes:
@@ -155,7 +158,7 @@ def read_request_head(data: bytes, end: int) -> tuple[RequestHead, int | None]:
     before, after = found.span()
     rest = data[:before] + data[after:end]
     head = _request_head(rest) if end < SHORT else _request_head.__wrapped__(rest)
-    if head.chunked or head.length is not None:
+    if head.framed:
         raise Malformed(TWO_LENGTHS)
     return head, int(found[1])
 
@@ -169,7 +172,7 @@ def read_response_head(data: bytes, end: int) -> tuple[ResponseHead, int | None]
     before, after = found.span()
     rest = data[:before] + data[after:end]
     head = _response_head(rest) if end < SHORT else _response_head.__wrapped__(rest)
-    if head.chunked or head.length is not None:
+    if head.framed:
         raise Malformed(TWO_LENGTHS)
     return head, int(found[1])
 

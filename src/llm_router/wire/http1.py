@@ -160,8 +160,8 @@ class RequestReader:
         if end > self._max_head:
             raise self._head_too_large()
         head, length = read_request_head(data, end + 2)
-        if len(head.headers) > self._max_headers:
-            raise HeadTooLarge(f"the request has more than {self._max_headers} headers")
+        if len(head.headers) >= self._max_headers:
+            self._count(head, length)
         rest = data[end + 4 :]
         whole = length == len(rest) and length <= self._max_body  # nearly every request comes in one piece
         if (whole or not length) and not head.chunked:
@@ -199,8 +199,13 @@ class RequestReader:
         if has_bare_lf(unread[known:]):
             raise Malformed("a line feed without its carriage return")
 
+    def _count(self, head: RequestHead, length: int | None) -> None:
+        """There are many headers; the length that was cut out is one of them."""
+        if len(head.headers) + (length is not None and head.length is None) > self._max_headers:
+            raise HeadTooLarge(f"the request has more than {self._max_headers} headers (max-headers)")
+
     def _head_too_large(self) -> HeadTooLarge:
-        return HeadTooLarge(f"the request's head is over {self._max_head} bytes")
+        return HeadTooLarge(f"the request's head is over {self._max_head} bytes (max-head)")
 
     # -- the body
 
@@ -239,7 +244,7 @@ class RequestReader:
         self.phase = IDLE
 
     def _body_too_large(self) -> BodyTooLarge:
-        return BodyTooLarge(f"the request's body is over the limit of {self._max_body} bytes")
+        return BodyTooLarge(f"the request's body is over the limit of {self._max_body} bytes (max-body)")
 
 
 class ResponseReader(msgspec.Struct, eq=False):

@@ -112,3 +112,11 @@ def test_lists_are_as_the_client_expects() -> None:
     assert [m.id for m in page.data] == ["a", "b"]
     one = Model.model_validate_json(msgspec.json.encode(model("a", created=7)))
     assert (one.id, one.object, one.created, one.owned_by) == ("a", "model", 7, "llm-router")
+
+
+@pytest.mark.parametrize("count", [b"-1", b"9007199254740993", b"18446744073709551616", b"1e300"])
+def test_a_count_that_cannot_be_is_none(count: bytes) -> None:
+    """What an upstream says of tokens ends in a database and in decisions."""
+    body = b'{"choices":[],"usage":{"prompt_tokens":%b,"completion_tokens":3}}' % count
+    assert OPENAI.usage(body) is None
+    assert OPENAI.usage(b"data: " + body + b"\n\n" + DONE) is None

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import msgspec
 
 from llm_router.errors import RouterError
-from llm_router.wire.dialects.base import Dialect, Operation, Usage
+from llm_router.wire.dialects.base import Count, Dialect, Operation, Usage
 from llm_router.wire.stream import last_object, sse
 
 _ERROR_TYPES = {
@@ -71,10 +71,10 @@ class _ErrorBody(msgspec.Struct, gc=False):
 
 
 class _Counts(msgspec.Struct, gc=False):
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    cache_read_input_tokens: int | None = None
-    cache_creation_input_tokens: int | None = None
+    input_tokens: Count | None = None
+    output_tokens: Count | None = None
+    cache_read_input_tokens: Count | None = None
+    cache_creation_input_tokens: Count | None = None
 
 
 def error_type(status: int) -> str:

@@ -5,11 +5,15 @@ counts stand. Everything else of a request is passed on unread.
 """
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import msgspec
 
 from llm_router.errors import RouterError
+
+
+# Tokens, or what an upstream says of them: beyond what any number of them can be, it is not to be believed.
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 
 
 class Operation(msgspec.Struct, frozen=True):

@@ -12,7 +12,7 @@ import msgspec
 
 from llm_router.contract import ModelEntry
 from llm_router.errors import RouterError
-from llm_router.wire.dialects.base import Dialect, Operation, Usage
+from llm_router.wire.dialects.base import Count, Dialect, Operation, Usage
 from llm_router.wire.stream import unchunked
 
 NANOSECONDS = 1e9  # in a second: the unit of all of Ollama's durations
@@ -85,11 +85,11 @@ class _Waiting(msgspec.Struct, gc=False):
 
 
 class _Counts(msgspec.Struct, gc=False):
-    prompt_eval_count: int = 0
-    eval_count: int = 0
-    prompt_eval_duration: int = 0
-    eval_duration: int = 0
-    load_duration: int = 0
+    prompt_eval_count: Count = 0
+    eval_count: Count = 0
+    prompt_eval_duration: Count = 0
+    eval_duration: Count = 0
+    load_duration: Count = 0
 
 
 class ModelDetails(msgspec.Struct, frozen=True):

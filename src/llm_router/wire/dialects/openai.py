@@ -11,7 +11,7 @@ import msgspec
 
 from llm_router.contract import ModelEntry
 from llm_router.errors import RouterError
-from llm_router.wire.dialects.base import Dialect, Operation, Usage
+from llm_router.wire.dialects.base import Count, Dialect, Operation, Usage
 from llm_router.wire.stream import last_object, sse
 
 MILLISECONDS = 1e3  # in a second: the unit of llama.cpp's timings
@@ -64,16 +64,16 @@ class _ErrorBody(msgspec.Struct, gc=False):
 
 
 class _Usage(msgspec.Struct, gc=False):
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    input_tokens: int | None = None
-    output_tokens: int | None = None
+    prompt_tokens: Count | None = None
+    completion_tokens: Count | None = None
+    input_tokens: Count | None = None
+    output_tokens: Count | None = None
 
 
 class _Timings(msgspec.Struct, gc=False):
-    prompt_n: int = 0
-    cache_n: int = 0
-    predicted_n: int = 0
+    prompt_n: Count = 0
+    cache_n: Count = 0
+    predicted_n: Count = 0
     prompt_ms: float = 0.0
     predicted_ms: float = 0.0
 
