@@ -142,7 +142,7 @@ class Exchange(msgspec.Struct, eq=False):
         upstream.receiver = self
         upstream.receive = self._receive
         if len(body) < LARGE:
-            upstream.transport.write(head + body)
+            self._plane.send(upstream.transport, head + body)
         else:
             upstream.transport.writelines((head, body))
 

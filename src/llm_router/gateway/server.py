@@ -10,6 +10,7 @@ over max_connections                          503 before anything is read
 import asyncio
 import contextlib
 from collections.abc import Iterator
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -90,7 +91,7 @@ class Client(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport  # type: ignore[assignment]  # asyncio's types know no better
-        self.write = self._transport.write
+        self.write = partial(self._plane.send, self._transport)
         peer = transport.get_extra_info("peername")
         self.host = str(peer[0]) if peer else ""
         self._since = self._plane.now()
@@ -149,7 +150,7 @@ class Client(asyncio.Protocol):
         if self._transport.is_closing():
             return
         if not keep or self._plane.draining:
-            self._transport.close()
+            self.close()
             return
         self._phase = self._reader.phase
         self._since = 0.0 if self._phase is IDLE else self._plane.now()
@@ -188,6 +189,7 @@ class Client(asyncio.Protocol):
 
     def close(self) -> None:
         """End it when all that was written to it is sent."""
+        self._plane.flush()
         self._transport.close()
 
     def cut(self, error: RouterError) -> None:
@@ -251,6 +253,7 @@ class Client(asyncio.Protocol):
         if error.retry_after:
             extra += b"retry-after: %d\r\n" % error.retry_after
         self.write_error(error, dialect, extra)
+        self._plane.flush()
         self._gateway.lose(self)
         Farewell(self._gateway.leaving).take_over(self._transport)
 

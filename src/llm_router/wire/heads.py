@@ -50,8 +50,6 @@ _FIELDS = rb"((?:" + _TOKEN + rb":" + _TEXT + rb"\r\n)*+)"
 _REQUEST = re.compile(rb"(?:\r\n)*+(" + _TOKEN + rb") ([!-~]++) HTTP/1\.([01])\r\n" + _FIELDS)
 _RESPONSE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: " + _TEXT + rb")?\r\n" + _FIELDS)
 _FIELD = re.compile(rb"([^:]++):[\t ]*+([^\r]*+)\r\n")
-# As nearly everybody writes it; any other spelling is found by `_Reading`.
-_LENGTH = re.compile(rb"\r\n[Cc]ontent-[Ll]ength: ([0-9]{1,15})(?=\r\n)")
 _DIGITS = re.compile(rb"[0-9]{1,18}")
 _ID = re.compile(rb"[!-~]{1,%d}" % ID_LENGTH)
 # uri-host [":" port] of RFC 3986 §3.2.2; nothing at all is what somebody says who has none (RFC 9112 §3.2)
@@ -151,30 +149,35 @@ def read_request_head(data: bytes, end: int) -> tuple[RequestHead, int | None]:
     Raises:
         Malformed: the message says what is wrong.
     """
-    found = _LENGTH.search(data, 0, end)
-    if found is None:
-        head = _request_head(data[:end]) if end < SHORT else _request_head.__wrapped__(data[:end])
-        return head, head.length
-    before, after = found.span()
-    rest = data[:before] + data[after:end]
+    rest, length = _cut(data[:end])
     head = _request_head(rest) if end < SHORT else _request_head.__wrapped__(rest)
+    if length is None:
+        return head, head.length
     if head.framed:
         raise Malformed(TWO_LENGTHS)
-    return head, int(found[1])
+    return head, length
 
 
 def read_response_head(data: bytes, end: int) -> tuple[ResponseHead, int | None]:
     """As `read_request_head`."""
-    found = _LENGTH.search(data, 0, end)
-    if found is None:
-        head = _response_head(data[:end]) if end < SHORT else _response_head.__wrapped__(data[:end])
-        return head, head.length
-    before, after = found.span()
-    rest = data[:before] + data[after:end]
+    rest, length = _cut(data[:end])
     head = _response_head(rest) if end < SHORT else _response_head.__wrapped__(rest)
+    if length is None:
+        return head, head.length
     if head.framed:
         raise Malformed(TWO_LENGTHS)
-    return head, int(found[1])
+    return head, length
+
+
+def _cut(head: bytes) -> tuple[bytes, int | None]:
+    """A head without its length, and that; any other spelling of it than everybody's stays where it is."""
+    before, found, after = head.partition(b"\r\nContent-Length: ")
+    if not found:
+        before, found, after = head.partition(b"\r\ncontent-length: ")
+    digits, _, after = after.partition(b"\r\n")
+    if digits.isdigit() and len(digits) < 16:
+        return before + b"\r\n" + after, int(digits)
+    return head, None
 
 
 def may_become_a_request(beginning: bytes) -> bool:

@@ -11,7 +11,6 @@ import msgspec
 
 from llm_router.errors import RouterError
 
-
 # Tokens, or what an upstream says of them: beyond what any number of them can be, it is not to be believed.
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 
