@@ -17,7 +17,7 @@ from llm_router.contract import Address
 from llm_router.core.usage import Outcome
 from llm_router.errors import ClientError, RouterError, ShuttingDown, UpstreamError, UpstreamFailed
 from llm_router.gateway.control import CLIENT, SECRET
-from llm_router.gateway.delivery import DROP, Delivery, Reframed, Relay, Write
+from llm_router.gateway.delivery import DROP, Delivery, Reframed, Relay
 from llm_router.gateway.plane import DataPlane
 from llm_router.gateway.upstream import Upstream
 from llm_router.wire.dialects import dialect_of
@@ -45,8 +45,14 @@ class Caller(Protocol):
     """What an exchange needs of the client's connection."""
 
     host: str
+    transport: asyncio.Transport
     cors: bytes  # header lines for every answer to the request, where a web page sent it
-    write: Write
+
+    def write(self, data: bytes) -> None:
+        """Write a piece of the answer."""
+
+    def send(self, data: bytes) -> None:
+        """Have a whole answer written soon."""
 
     def write_error(self, error: RouterError, dialect: Dialect, extra: bytes, *, head_only: bool = False) -> None:
         """An error of ours as a whole response; its head alone where HEAD was asked."""
@@ -205,7 +211,7 @@ class Exchange(msgspec.Struct, eq=False):
 
     def _pass_whole(self, reader: ResponseReader, body: bytes) -> None:
         head = response_head(reader.status, reader.head.lines(DROP), reader.framing, reader.length, self._extra())
-        self._client.write(head + body)
+        self._client.send(head + body)
 
     def _choose(self) -> Delivery | None:
         """The head is there: how its body shall pass. None: it shall not, and that has been seen to."""

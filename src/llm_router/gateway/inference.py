@@ -240,7 +240,7 @@ class Inference(Exchange, kw_only=True):
         self._first = self._plane.now()
         self._tail = [body if reader.length <= TAIL_BYTES else body[-TAIL_BYTES:]]
         head = response_head(reader.status, reader.head.lines(DROP), reader.framing, reader.length, self._extra())
-        self._client.write(head + body)
+        self._client.send(head + body)
 
     def _translated(self, translation: Translation) -> Delivery:
         status, extra = self._reader.status, self._extra()
@@ -390,7 +390,10 @@ class Inference(Exchange, kw_only=True):
             self._drop()
             self._failed(error)
             return
-        self._client.write(data)
+        plane = self._plane
+        if plane.outbox:
+            plane.flush()
+        self._client.transport.write(data)  # as Client.write does
         self._keep(data)
         if reader.complete:
             self._done()

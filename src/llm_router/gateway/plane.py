@@ -15,7 +15,6 @@ from llm_router.core.usage import RequestRecord
 from llm_router.errors import RouterError, UpstreamFailed
 from llm_router.gateway.upstream import Pool
 
-AT_ONCE = 16 * 1024  # bytes of a piece that does not wait for others; a token has some hundred
 LOOK_EVERY = 0.1  # seconds between looks at the queue while anybody waits: time alone can change what is best
 
 
@@ -79,7 +78,7 @@ class DataPlane:
         self.now = monotonic  # not the loop's time, which another clock may drive: the registry's times are of this one
         self.under_way = 0  # inference requests
         self._emptied = asyncio.Event()
-        self._outbox: list[tuple[asyncio.WriteTransport, bytes]] = []
+        self.outbox: list[tuple[asyncio.WriteTransport, bytes]] = []  # what `flush` is to write
         self._look: asyncio.TimerHandle | None = None
         self._ids = itertools.count(1)
         self._id_prefix = secrets.token_hex(6).encode() + b"-"
@@ -119,20 +118,17 @@ class DataPlane:
     def send(self, transport: asyncio.WriteTransport, data: bytes) -> None:
         """Have it written when all that has come by now is seen to, in the order of the calls.
 
-        A write takes the kernel longer than a request takes us; one after another, and our own work likewise, both find
-        in the processor's caches what they need (a quarter less of its time under load). What is large goes at once, so
-        that a slow reader is noticed before more is read for it.
+        For messages that are whole. One after another, the kernel's work and ours both find in the processor's caches
+        what they need: a quarter less of its time for each request under load. For tokens it is no gain.
         """
-        outbox = self._outbox
+        outbox = self.outbox
         if not outbox:
             self.loop.call_soon(self.flush)
         outbox.append((transport, data))
-        if len(data) > AT_ONCE:
-            self.flush()
 
     def flush(self) -> None:
         """Write what waits; to be called before a transport is closed that something was sent to."""
-        outbox, self._outbox = self._outbox, []
+        outbox, self.outbox = self.outbox, []
         for transport, data in outbox:
             if not transport.is_closing():
                 transport.write(data)

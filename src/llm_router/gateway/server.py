@@ -10,9 +10,7 @@ over max_connections                          503 before anything is read
 import asyncio
 import contextlib
 from collections.abc import Iterator
-from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING
 
 import structlog
 
@@ -38,9 +36,6 @@ from llm_router.wire.dialects.base import Dialect
 from llm_router.wire.dialects.openai import OPENAI
 from llm_router.wire.http1 import BODY, HEAD, IDLE, LENGTH, Request, RequestReader, response_head
 
-if TYPE_CHECKING:
-    from llm_router.gateway.delivery import Write
-
 SWEEP_EVERY = 1.0  # seconds: how exact the time-outs are
 SLICE = 500  # connections looked after in one turn of the loop: under a millisecond, in which no token waits
 LAST_WORDS = 1.0  # second for those who are cut at the end to be told
@@ -65,10 +60,9 @@ class Client(asyncio.Protocol):
         "_refusal",
         "_since",
         "_stalled",
-        "_transport",
         "cors",
         "host",
-        "write",
+        "transport",
     )
 
     def __init__(self, gateway: "Gateway") -> None:
@@ -82,16 +76,14 @@ class Client(asyncio.Protocol):
         self._stalled = False  # not read from, because too much waits
         self._phase = IDLE  # of the reader, when bytes came last
         self._since = 0.0
-        self._transport: asyncio.Transport
+        self.transport: asyncio.Transport
         self.host = ""
         self.cors = b""  # header lines for the answer to the request under way, where a web page sent it
-        self.write: Write
 
     # -- called by asyncio
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport  # type: ignore[assignment]  # asyncio's types know no better
-        self.write = partial(self._plane.send, self._transport)
+        self.transport = transport  # type: ignore[assignment]  # asyncio's types know no better
         peer = transport.get_extra_info("peername")
         self.host = str(peer[0]) if peer else ""
         self._since = self._plane.now()
@@ -107,7 +99,7 @@ class Client(asyncio.Protocol):
                 self.write(CONTINUE)
         except ClientError as error:
             self._refusal = error
-            self._transport.pause_reading()
+            self.transport.pause_reading()
         phase = reader.phase
         if phase is not IDLE and (phase is not self._phase or phase is BODY):
             self._since = self._plane.now()
@@ -116,7 +108,7 @@ class Client(asyncio.Protocol):
             self._next()
         elif len(reader.ready) > PIPELINED and not self._stalled:
             self._stalled = True
-            self._transport.pause_reading()
+            self.transport.pause_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         self._gateway.lose(self)
@@ -138,16 +130,26 @@ class Client(asyncio.Protocol):
 
     # -- called by the exchange
 
+    def write(self, data: bytes) -> None:
+        """Write now, after what waits to be written."""
+        if self._plane.outbox:
+            self._plane.flush()
+        self.transport.write(data)
+
+    def send(self, data: bytes) -> None:
+        """Have it written soon: see `DataPlane.send`."""
+        self._plane.send(self.transport, data)
+
     def write_error(self, error: RouterError, dialect: Dialect, extra: bytes, *, head_only: bool = False) -> None:
         """An error of ours as a whole response, in the shape that the caller's API has for it."""
         body = dialect.error(error)
         head = response_head(error.status, JSON, LENGTH, len(body), extra)
-        self.write(head if head_only else head + body)
+        self.send(head if head_only else head + body)
 
     def exchange_over(self, *, keep: bool) -> None:
         """The answer is written. `keep`: the connection may carry another request."""
         self._exchange = None
-        if self._transport.is_closing():
+        if self.transport.is_closing():
             return
         if not keep or self._plane.draining:
             self.close()
@@ -156,7 +158,7 @@ class Client(asyncio.Protocol):
         self._since = 0.0 if self._phase is IDLE else self._plane.now()
         if self._stalled and len(self._reader.ready) <= PIPELINED:
             self._stalled = False
-            self._transport.resume_reading()
+            self.transport.resume_reading()
         if self._reader.ready or self._refusal is not None:
             self._plane.loop.call_soon(self._next)  # not from within: a long pipeline must not become a deep stack
 
@@ -174,7 +176,7 @@ class Client(asyncio.Protocol):
             if not self._since:
                 self._since = now  # a request does not ask the clock what only a sweep needs to know
             elif waited > config.idle_timeout:
-                self._transport.close()
+                self.transport.close()
         elif phase is HEAD and waited > config.head_timeout:
             within = f"{config.head_timeout:g} s (head-timeout)"
             self._refuse(RequestTimeout(f"the request's head did not arrive within {within}"))
@@ -185,12 +187,12 @@ class Client(asyncio.Protocol):
     def close_if_idle(self) -> None:
         """Between two requests there is nothing to lose."""
         if self._exchange is None and self._reader.phase is IDLE and not self._reader.ready:
-            self._transport.close()
+            self.transport.close()
 
     def close(self) -> None:
         """End it when all that was written to it is sent."""
         self._plane.flush()
-        self._transport.close()
+        self.transport.close()
 
     def cut(self, error: RouterError) -> None:
         """There is no more time for what is under way: the client is told."""
@@ -199,12 +201,12 @@ class Client(asyncio.Protocol):
 
     def abort(self) -> None:
         """End it at once, whatever is under way."""
-        self._transport.abort()
+        self.transport.abort()
 
     # -- steps 1 and 2
 
     def _next(self) -> None:
-        if self._exchange is not None or self._full or self._transport.is_closing():
+        if self._exchange is not None or self._full or self.transport.is_closing():
             return
         if self._reader.ready:
             self._serve(self._reader.ready.popleft())
@@ -255,7 +257,7 @@ class Client(asyncio.Protocol):
         self.write_error(error, dialect, extra)
         self._plane.flush()
         self._gateway.lose(self)
-        Farewell(self._gateway.leaving).take_over(self._transport)
+        Farewell(self._gateway.leaving).take_over(self.transport)
 
 
 class Gateway:
