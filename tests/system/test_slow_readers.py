@@ -12,9 +12,9 @@ LARGE = Behaviour(tokens=5000, size=10_000)  # 50 MB; what lies in the kernel's 
 FIRST = Behaviour(tokens=200, size=10_000)  # what the first large answer takes once and for all is not counted
 NEVER = 1e6  # seconds for which a client does not read
 ALONE = 2_000_000  # bytes that the router may grow by for one of them
-# Bytes for each of many: what one read from the node brings, 256 kB in uvloop, and asyncio's high-water mark, 64 kB;
-# the rest is the allocator's.
-EACH = 450_000
+# Bytes for each of many: what one read from the node brings, 256 kB in uvloop, what a translation makes of it, and
+# asyncio's high-water mark, 64 kB; the rest is the allocator's.
+EACH = 700_000
 MANY = 50
 
 

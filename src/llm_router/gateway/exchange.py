@@ -81,6 +81,7 @@ class Exchange(msgspec.Struct, eq=False):
     _received: bool = False  # anything at all on the present connection
     _task: asyncio.Task[None] | None = None
     _over: bool = False
+    _streams: bool = False  # tokens are waited for, one by one
     _said: bytes = b""  # header lines of an override's in every response
 
     def begin(self) -> None:
@@ -147,10 +148,12 @@ class Exchange(msgspec.Struct, eq=False):
         self._reader, head, body = self._prepare(upstream.address)
         upstream.receiver = self
         upstream.receive = self._receive
-        if len(body) < LARGE:
-            self._plane.send(upstream.transport, head + body)
-        else:
+        if len(body) >= LARGE:
             upstream.transport.writelines((head, body))
+        elif self._streams:
+            upstream.transport.write(head + body)
+        else:
+            self._plane.send(upstream.transport, head + body)
 
     def _prepare(self, address: Address) -> tuple[ResponseReader, bytes, bytes]:  # noqa: ARG002 - an override needs it
         """What reads the answer, and head and body of the request to an upstream."""

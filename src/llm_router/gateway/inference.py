@@ -86,7 +86,6 @@ class Inference(Exchange, kw_only=True):
     _waited: float = 0.0
     _asked: str = ""
     _model: str = ""
-    _streams: bool = False
     _lease: Lease | None = None
     _node: Node | None = None
     _begun: bool = False  # the client has the head of a stream, and signs of life in it
