@@ -65,6 +65,6 @@ def closed(process: Process, at_first: int, seconds: float = IDLE) -> None:
 
 
 def accounted(router: Router, at_first: int, *upstreams: Rough) -> None:
-    """Wait until each descriptor that it has more than at first is a connection kept for the next request, or WRITER."""
+    """Wait until what it has open more than at first are connections kept for the next request, and WRITER."""
     at_most = at_first + WRITER
     eventually(lambda: files(router) <= at_most + sum(upstream.report().connections for upstream in upstreams))
