@@ -1,10 +1,13 @@
 """The policy `expected-latency`: whoever is likely to answer soonest (design.md §5)."""
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.core.making import DECODE_WEIGHT, make_node, occupy, teach
 
+from llm_router.contract import Heartbeat
 from llm_router.core.ask import Ask
 from llm_router.core.estimates import Estimates
 from llm_router.core.latency import (
@@ -228,6 +231,44 @@ def test_the_costs_decide(facts: list[tuple[bool, bool, float]], holder: int, he
     wanted = house.choose(ask) or ask.target
     least = min(costs.values())
     assert costs[wanted] <= max(least * EQUAL_SHARE, least + EQUAL_SECONDS)
+
+
+def heats(_house: House, node: Node) -> None:
+    node.report = Heartbeat(cpu=95.0)
+    node.change()
+
+
+def unloads(_house: House, node: Node) -> None:
+    if "m" in node.warm:
+        node.cool("m")
+
+
+def loads(_house: House, node: Node) -> None:
+    node.warm_up("m", NOW + 5.0)
+
+
+def slows(house: House, node: Node) -> None:
+    teach(house.estimates, node, prefill=100.0, decode=5.0, load=10.0)
+
+
+def fills(_house: House, node: Node) -> None:
+    occupy(node, since=NOW, until=NOW + 50.0)
+
+
+CHANGES = (heats, unloads, loads, slows, fills)
+
+
+@given(st.integers(2, 5), st.lists(st.tuples(st.sampled_from(CHANGES), st.integers(0, 4)), max_size=5))
+def test_a_change_counts_from_the_next_request_on(count: int, changes: list[tuple[Callable[..., None], int]]) -> None:
+    """What is kept of equals is never out of date: a request goes where weighing them all anew would send it."""
+    house = House()
+    for i in range(count):
+        house.add(f"n{i}", slots=1)
+    for change, place in changes:
+        house.choose()
+        change(house, house.nodes[place % count])
+        fresh = ExpectedLatency(house.estimates, DECODE_WEIGHT)
+        assert house.choose() == getattr(fresh.choose(house.ask(), house.nodes, NOW), "id", None)
 
 
 def test_the_faster_is_preferred_when_idle_and_the_next_takes_over_when_it_is_busy() -> None:

@@ -67,6 +67,23 @@ class TestPassing:
         ids = [(await client.answer())[1]["x-request-id"] for _ in range(40)]
         assert ids == [str(i) for i in range(40)]
 
+    async def test_answers_of_every_kind_keep_their_order(self, house: House) -> None:
+        """Whole answers and errors of ours are written in batches, tokens at once: none overtakes another."""
+        await house.node("whole", answers(whole()))
+        await house.node("stream", answers(SSE_HEAD, chunk(b"data: 1\n\n"), b"0\r\n\r\n"), models=["s"])
+        client = await house.client()
+        head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%b"
+        stream = STREAM.replace(b'"m"', b'"s"')
+        bodies = [BODY, stream, b"{", BODY, b"{", stream, BODY]
+        await client.send(b"".join(head % (len(body), body) for body in bodies))
+        for body in bodies:
+            status, headers = await client.head()
+            if body == stream:
+                assert (status, await client.chunks()) == (200, [b"data: 1\n\n"])
+            else:
+                assert status == (200 if body == BODY else 400)
+                await client.reader.readexactly(int(headers["content-length"]))
+
     async def test_expect_100_continue_is_answered(self, house: House) -> None:
         """A client such as curl waits for it before it sends a large body."""
         await house.node("one", answers(whole()))
