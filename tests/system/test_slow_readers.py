@@ -34,6 +34,8 @@ class Sleepers:
         """
         before = memory(self._router)
         lines = [await self._clients.begin(self._plan) for _ in range(number)]
+        for line in lines:
+            await line.begun  # from then on it rests; who is woken before that sleeps for ever
         await asyncio.to_thread(eventually, lambda: self._server.report().full == number, START)
         grown = memory(self._router) - before
         lines[0].wake()

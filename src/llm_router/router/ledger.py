@@ -57,7 +57,7 @@ class Ledger:
 
     def request(self, record: RequestRecord) -> None:
         """A request is complete."""
-        if self._has_room():
+        if len(self._requests) < BATCH or self._has_room():  # no further question for nearly every request
             self._requests.append(record)
 
     def change(self, change: Change) -> None:
@@ -72,7 +72,7 @@ class Ledger:
 
     def _has_room(self) -> bool:
         pending = self._pending()
-        if pending == BATCH:
+        if pending >= BATCH:
             self._wake.set()
         if pending < PENDING_LIMIT:
             return True

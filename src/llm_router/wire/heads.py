@@ -62,85 +62,68 @@ class Malformed(ValueError):
     """It is no head, or says two things; the text says what."""
 
 
-class RequestHead:
-    """What a request's head says, but the length of the body; header names are in lower case.
+class Head:
+    """What both kinds have in common; header names are in lower case.
 
-    `target` is in origin form (RFC 9112 §3.2.1) or `*`; `path` is the target without its query. `request_id`: the
-    client's own x-request-id where it is printable and short. `length` is None where there was none in an unusual
-    spelling; the usual one never gets here. `framed`: the head itself says where the body ends.
+    `length` is None where Content-Length is not there, or is spelled as everybody does: then it never gets here.
+    `framed`: the head itself says where the body ends.
     """
 
-    __slots__ = (
-        "_lines",
-        "chunked",
-        "expects_continue",
-        "framed",
-        "headers",
-        "host",
-        "http10",
-        "keep_alive",
-        "length",
-        "method",
-        "origin",
-        "path",
-        "request_id",
-        "target",
-    )
+    __slots__ = ("_lines", "chunked", "framed", "headers", "keep_alive", "length")
 
-    def __init__(self, method: bytes, target: bytes, fields: "_Fields") -> None:
-        self.method = method
-        self.target = target
-        self.path = target.partition(b"?")[0]
+    def __init__(self, fields: "_Fields") -> None:
         self.headers = fields.headers
-        self.host = fields.only(b"host") or b""
-        self.http10 = fields.http10
         self.keep_alive = fields.keep_alive
         self.chunked = fields.chunked
         self.length = fields.length
         self.framed = fields.chunked or fields.length is not None
+        self._lines: dict[frozenset[bytes], bytes] = {}
+
+    def header(self, name: bytes) -> bytes:
+        """The first value of a header, b"" where it is missing."""
+        return _first(self.headers, name)
+
+    def lines(self, drop: frozenset[bytes]) -> bytes:
+        """The headers as they travel on, without those in `drop` and those that were for this hop."""
+        lines = self._lines.get(drop)
+        if lines is None:
+            lines = self._lines[drop] = _lines(self.headers, drop)
+        return lines
+
+
+class RequestHead(Head):
+    """What a request's head says, but for the length of the body.
+
+    `target` is in origin form (RFC 9112 §3.2.1) or `*`; `path` is the target without its query. `request_id`: the
+    client's own x-request-id where it is printable and short.
+    """
+
+    __slots__ = ("expects_continue", "host", "http10", "method", "origin", "path", "request_id", "target")
+
+    def __init__(self, method: bytes, target: bytes, fields: "_Fields") -> None:
+        super().__init__(fields)
+        self.method = method
+        self.target = target
+        self.path = target.partition(b"?")[0]
+        self.host = fields.only(b"host") or b""
+        self.http10 = fields.http10
         self.expects_continue = not fields.http10 and fields.first(b"expect").lower() == b"100-continue"
         self.origin = fields.first(b"origin")
         given = fields.first(b"x-request-id")
         self.request_id = given if _ID.fullmatch(given) else b""
-        self._lines: dict[frozenset[bytes], bytes] = {}
-
-    def header(self, name: bytes) -> bytes:
-        """The first value of a header, b"" where it is missing."""
-        return _first(self.headers, name)
-
-    def lines(self, drop: frozenset[bytes]) -> bytes:
-        """The headers as they travel on, without those in `drop` and those that were for this hop."""
-        lines = self._lines.get(drop)
-        if lines is None:
-            lines = self._lines[drop] = _lines(self.headers, drop)
-        return lines
 
 
-class ResponseHead:
-    """What a response's head says, without the length of the body; header names are in lower case."""
+class ResponseHead(Head):
+    """What a response's head says, but for the length of the body."""
 
-    __slots__ = ("_lines", "chunked", "framed", "has_body", "headers", "keep_alive", "length", "status")
+    __slots__ = ("has_body", "status")
 
     def __init__(self, status: int, fields: "_Fields") -> None:
+        super().__init__(fields)
         self.status = status
         self.has_body = status not in _NO_BODY
-        self.headers = fields.headers
-        self.keep_alive = fields.keep_alive and not (fields.http10 and fields.chunked)  # RFC 9112 §6.1
-        self.chunked = fields.chunked
-        self.length = fields.length
-        self.framed = fields.chunked or fields.length is not None
-        self._lines: dict[frozenset[bytes], bytes] = {}
-
-    def header(self, name: bytes) -> bytes:
-        """The first value of a header, b"" where it is missing."""
-        return _first(self.headers, name)
-
-    def lines(self, drop: frozenset[bytes]) -> bytes:
-        """The headers as they travel on, without those in `drop` and those that were for this hop."""
-        lines = self._lines.get(drop)
-        if lines is None:
-            lines = self._lines[drop] = _lines(self.headers, drop)
-        return lines
+        if fields.http10 and fields.chunked:  # its framing is faulty: RFC 9112 §6.1
+            self.keep_alive = False
 
 
 def read_request_head(data: bytes, end: int) -> tuple[RequestHead, int | None]:
