@@ -17,6 +17,7 @@ from llm_router.contract import UNREADABLE, Attach, NodeView, model_ids
 
 OURS = "llm-router"
 
+MOST = 100_000  # connections, so that the limit of open files is the only one: those that idle need no second one
 LEAST_SLOTS = 1000  # of an upstream: here nobody waits for one
 
 
@@ -92,6 +93,7 @@ async def router(
         NotReadyError: it did not start, or does not use the upstreams.
     """
     options = ["--home", str(home), "--port", "0", "--with-parent", "--log-level", "warning"]
+    options += ["--max-connections", str(MOST)]
     async with running([sys.executable, "-m", "llm_router", "serve", *options], {}, home / "router.log") as program:
         url = program.line.rsplit(maxsplit=1)[-1]
         await _attach(session, url, upstreams, max(slots, LEAST_SLOTS))

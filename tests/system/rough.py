@@ -33,10 +33,10 @@ def rough(house: House, name: str, *models: str) -> Rough:
     return started
 
 
-def together(work: Coroutine[Any, Any, T]) -> T:
-    """Run clients on a loop that is quick enough for all of them."""
+def together(work: Coroutine[Any, Any, T], within: float = 240.0) -> T:
+    """Run clients on a loop that is quick enough for all of them; pytest's own time-out does not reach into it."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(work)
+        return runner.run(asyncio.wait_for(work, within))
 
 
 WRITER = 3  # descriptors: the process that writes the history, begun with the first request, has two pipes and a watch

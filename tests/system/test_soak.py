@@ -206,7 +206,7 @@ def test_soak(house: House) -> None:
     at_first = files(router)
 
     company = Company(router)
-    together(company.come(SECONDS))
+    together(company.come(SECONDS), within=SECONDS + 240)
 
     print(dict(company.endings), f"memory {drift(company.memory):+.1%}")  # noqa: T201 - pytest shows it with a failure
     assert company.strange == []
