@@ -66,7 +66,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         declared("Web pages that may call, besides those of this machine: scheme://host[:port].", env="OLLAMA_ORIGINS"),
     ] = msgspec.field(default_factory=list)
     max_connections: Annotated[
-        int, Meta(ge=0), declared("Connections of clients; 0: as many as the limit of open files allows.")
+        int, Meta(ge=0), declared("Connections of clients; 0: half of the limit of open files, less some.")
     ] = 0
     max_head: Annotated[int, Meta(ge=1), declared("Largest request line and headers, in bytes.")] = 64 * 1024
     max_headers: Annotated[int, Meta(ge=1), declared("Headers that a request may have.")] = 100
@@ -136,6 +136,7 @@ class RouterConfig(Config, frozen=True, kw_only=True):
     ] = 0.3
     trial_after: Annotated[Seconds, declared("Seconds until a model that failed on a node is tried there.")] = 30.0
     silence: Annotated[Seconds, declared("Seconds without a heartbeat after which a node is offline.")] = 20.0
+    announce: Annotated[bool, declared("Whether nodes in the network can find it by themselves (mDNS).")] = True
     probe_every: Annotated[Seconds, declared("Seconds between checks of attached servers.")] = 5.0
     pull_timeout: Annotated[Seconds, declared("Seconds for a node's list of models to arrive in.")] = 5.0
 
@@ -147,16 +148,70 @@ class NodeConfig(Config, frozen=True, kw_only=True):
     file_name = "node.toml"
 
     port: Annotated[Port, declared("Port to listen on.")] = DEFAULT_NODE_PORT
-    router: Annotated[str, declared("The router's URL.", env="ROUTER_URL")] = f"http://127.0.0.1:{DEFAULT_ROUTER_PORT}"
+    router: Annotated[
+        str, declared("The router's URL; where not given, one is looked for here and in the network.", env="ROUTER_URL")
+    ] = ""
     runtime: Annotated[
         list[str],
-        declared("What runs models here: llamacpp, ollama=URL or openai=URL; may be given several times."),
-    ] = msgspec.field(default_factory=lambda: ["llamacpp"])
+        declared(
+            "What runs models here: llamacpp, ollama (the node's own), ollama=URL or openai=URL; may be given several"
+            " times. Where not given: llamacpp, and ollama as soon as it can be had."
+        ),
+    ] = msgspec.field(default_factory=list)
     name: Annotated[str, declared("Name shown for this machine; its host name where not given.")] = ""
     advertise: Annotated[str, declared("Address the router shall use; the one it sees where not given.")] = ""
+    memory: Annotated[
+        int, Meta(ge=0), declared("Bytes that models may take of this machine's memory; 0: what it can spare.")
+    ] = 0
     parallel: Annotated[int, Meta(ge=1, le=64), declared("Requests that one llama.cpp model answers at once.")] = 4
     context: Annotated[int, Meta(ge=256), declared("Tokens of context for each of them.")] = 4096
     threads: Annotated[int, Meta(ge=0), declared("Compute threads of a llama.cpp process; 0: half the processors.")] = 0
+    preload: Annotated[list[str], declared("Models that llama.cpp loads at the start.")] = msgspec.field(
+        default_factory=list
+    )
+    keep_alive: Annotated[
+        str,
+        declared(
+            "How long an unused model stays in memory: 5m, 1h, seconds; 0: not at all, -1: for ever.",
+            env="OLLAMA_KEEP_ALIVE",
+        ),
+    ] = "5m"
+    llama_server: Annotated[
+        str, declared("A llama-server to use; where not given, the one on PATH if it is newer or uses the GPU.")
+    ] = ""
+    ollama_download_url: Annotated[
+        str, declared("Where Ollama's releases are fetched from.", env="OLLAMA_DOWNLOAD_URL")
+    ] = "https://github.com/ollama/ollama/releases"
+    ollama_version: Annotated[
+        str, declared("The Ollama to have; the latest where not given.", env="OLLAMA_VERSION")
+    ] = ""
+    ollama_verify_checksum: Annotated[
+        bool, declared("Whether what was fetched is checked against the release.", env="OLLAMA_VERIFY_CHECKSUM")
+    ] = True
+    ollama_download_max_retries: Annotated[
+        int, Meta(ge=0), declared("Attempts more when fetching Ollama fails.", env="OLLAMA_DOWNLOAD_MAX_RETRIES")
+    ] = 5
+    ollama_download_max_backoff_secs: Annotated[
+        Seconds,
+        declared("Longest pause between them, in seconds.", env="OLLAMA_DOWNLOAD_MAX_BACKOFF_SECS"),
+    ] = 60.0
+    ollama_startup_timeout_secs: Annotated[
+        Seconds, declared("Seconds for the node's Ollama to begin to answer.", env="OLLAMA_STARTUP_TIMEOUT_SECS")
+    ] = 60.0
+    ollama_host: Annotated[
+        str,
+        declared("Address of the node's own Ollama; a free port where not given, or taken.", env="OLLAMA_HOST"),
+    ] = ""
+    ollama_models: Annotated[
+        str, declared("Directory of its models; one of the node's own where not given.", env="OLLAMA_MODELS")
+    ] = ""
+    ollama_default_model: Annotated[
+        str,
+        declared(
+            "Model that it fetches when it has none; one that fits this machine where not given, none for none.",
+            env="OLLAMA_DEFAULT_MODEL",
+        ),
+    ] = ""
 
 
 def _source(cls: type[Config], name: str, flags: Mapping[str, object], env: Mapping[str, str]) -> str:

@@ -12,12 +12,14 @@ import msgspec
 from llm_router.errors import BadRequest
 
 NODES = "/v0/nodes"
+SERVICE = "_llm-router._tcp.local."  # what a router is announced as in the local network (RFC 6763, section 4.1.2)
 HEARTBEAT_EVERY = 5.0  # seconds; a router calls a node offline after four missed ones (design.md §5)
 
 # What decoding raises for bytes that are not what they should be. Broken UTF-8 is no DecodeError of msgspec's.
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError)
 
 NodeKind = Literal["agent", "ollama", "openai", "llamacpp"]
+Backend = Literal["metal", "cuda", "rocm", "directml", "vulkan", "cpu"]  # what a machine computes with (requirement C4)
 
 
 class Address(msgspec.Struct, frozen=True):
@@ -77,12 +79,48 @@ class RuntimeFacts(msgspec.Struct, frozen=True):
 
 
 class Gpu(msgspec.Struct, frozen=True):
-    """One graphics processor; memory in bytes, use in percent."""
+    """One graphics processor; memory in bytes, `utilization` in percent, `temperature` in degrees Celsius.
+
+    What its driver does not tell is 0 or empty; `compute_capability` is Nvidia's, as in "8.9".
+    """
 
     name: str
     memory_total: int = 0
     memory_used: int = 0
     utilization: float = 0.0
+    temperature: float = 0.0
+    backend: Backend = "cpu"
+    driver: str = ""
+    compute_capability: str = ""
+
+
+class Progress(msgspec.Struct, frozen=True):
+    """Something long that a node is at (requirement G5): a runtime or a model that it fetches.
+
+    `done` and `total` in bytes, total 0 where nobody knows; `rate` in bytes per second; `step` says in a word or two
+    what happens now ("downloading", "unpacking", "waiting for the network").
+    """
+
+    kind: Literal["runtime", "model"]
+    name: str
+    step: str
+    done: int = 0
+    total: int = 0
+    rate: float = 0.0
+
+
+class NodeSettings(msgspec.Struct, frozen=True):
+    """What operators set of a node (requirement F3). The node keeps a copy, and of two the one changed last counts.
+
+    `name` replaces the machine's where it is given; `drain`: nothing new is sent to it; `changed` in seconds since the
+    epoch, 0: never.
+    """
+
+    name: str = ""
+    tags: list[str] = []
+    notes: str = ""
+    drain: bool = False
+    changed: float = 0.0
 
 
 class Registration(msgspec.Struct, frozen=True):
@@ -99,9 +137,11 @@ class Registration(msgspec.Struct, frozen=True):
     protocol: Literal["http", "https"] = "http"
     runtimes: list[RuntimeFacts] = []
     gpus: list[Gpu] = []
+    backend: Backend = "cpu"
     os: str = ""
     version: str = ""
     models_version: int = 0
+    settings: NodeSettings = NodeSettings()
 
 
 class Registered(msgspec.Struct, frozen=True):
@@ -112,11 +152,18 @@ class Registered(msgspec.Struct, frozen=True):
     node_secret: str
 
 
+class Seen(msgspec.Struct, frozen=True):
+    """The answer to a heartbeat: the state a node is in, and the settings that operators gave it."""
+
+    state: str
+    settings: NodeSettings = NodeSettings()
+
+
 class Heartbeat(msgspec.Struct, frozen=True):
     """`POST /v0/nodes/{id}/heartbeat`, every HEARTBEAT_EVERY seconds: percentages, bytes, counts.
 
     `models_version` changes whenever the node's list of models does, or what runs them; the router then pulls the list
-    again. `slots` 0: as registered.
+    again. `slots` 0 and no `runtimes`: as registered.
     """
 
     models_version: int = 0
@@ -126,7 +173,10 @@ class Heartbeat(msgspec.Struct, frozen=True):
     in_flight: int = 0
     slots: int = 0
     loaded: list[str] = []
+    runtimes: list[RuntimeFacts] = []
     gpus: list[Gpu] = []
+    backend: Backend = "cpu"
+    progress: list[Progress] = []
 
 
 class ModelEntry(msgspec.Struct, frozen=True):
@@ -181,6 +231,9 @@ class NodeView(msgspec.Struct, frozen=True):
     cpu: float
     memory: float
     gpus: list[Gpu]
+    backend: Backend
+    progress: list[Progress]
+    settings: NodeSettings
     os: str
     last_seen: float
 
