@@ -1,10 +1,14 @@
-"""Which files are models, and what they are called (requirements C1, H7)."""
+"""Which files are models, and what they are called (requirements C1, C2, H7)."""
 
+import os
+import sys
 from pathlib import Path
 
 import pytest
+from tests.node.models import ggufs
+from tests.node.models.ggufs import LLAMA, Value
 
-from llm_router.node.models.store import Store
+from llm_router.node.models.store import Scan, Store
 
 
 @pytest.fixture
@@ -12,15 +16,37 @@ def store(tmp_path: Path) -> Store:
     return Store(tmp_path)
 
 
-def put(store: Store, name: str, content: bytes = b"GGUF\x03\0\0\0") -> Path:
+def put(store: Store, name: str, **more: Value) -> Path:
+    """A GGUF file that is a whole model; `more` keys: `__` is a full stop."""
+    return ggufs.write(store.directory / name, LLAMA | {key.replace("__", "."): value for key, value in more.items()})
+
+
+def put_bytes(store: Store, name: str, content: bytes | str) -> Path:
     path = store.directory / name
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
     return path
+
+
+def put_part(store: Store, name: str, part: int, parts: int) -> Path:
+    """One file of several: all but the first say nothing but which they are (llama.cpp, gguf-split)."""
+    numbers: dict[str, Value] = {"split.no": part, "split.count": parts}
+    return ggufs.write(store.directory / name, numbers if part else LLAMA | numbers)
 
 
 def ids(store: Store) -> list[str]:
     return [model.id for model in store.scan().models]
+
+
+def reason(store: Store, path: Path) -> str:
+    """Why this file is no model; nothing else is found."""
+    scan = store.scan()
+    assert not scan.models
+    assert list(scan.skipped) == [path]
+    return scan.skipped[path]
+
+
+# -- names
 
 
 def test_every_stored_model_is_listed(store: Store) -> None:
@@ -30,37 +56,17 @@ def test_every_stored_model_is_listed(store: Store) -> None:
     assert ids(store) == ["qwen/qwen3-0.6b-q8_0", "tiny"]
 
 
-def test_facts(store: Store) -> None:
-    """Size and time are the file's."""
-    path = put(store, "tiny.gguf")
-    (model,) = store.scan().models
-    assert (model.path, model.size, model.modified) == (path, 8, path.stat().st_mtime)
-
-
-@pytest.mark.parametrize("name", [".hidden.gguf", ".cache/x.gguf", "x.gguf.partial", "notes.txt"])
+@pytest.mark.parametrize("name", [".hidden.gguf", ".cache/x.gguf", "x.gguf.partial", "notes.txt", "config.json"])
 def test_not_models(store: Store, name: str) -> None:
     """Hidden files, downloads under way and other files are passed over without a word."""
     put(store, name)
-    scan = store.scan()
-    assert not scan.models
-    assert not scan.skipped
+    assert store.scan() == Scan([], {})
 
 
 @pytest.mark.parametrize("name", ["my model.gguf", "größe.gguf", "a..b.gguf", "a$b.gguf"])
 def test_unusable_names(store: Store, name: str) -> None:
     """A name that no request could carry is said to be skipped, with the reason (H7)."""
-    path = put(store, name)
-    scan = store.scan()
-    assert not scan.models
-    assert "characters" in scan.skipped[path]
-
-
-def test_not_a_gguf_file(store: Store) -> None:
-    """Something else under that name is not listed, and the reason given (C2 begins here)."""
-    path = put(store, "page.gguf", b"<html>")
-    scan = store.scan()
-    assert not scan.models
-    assert "GGUF" in scan.skipped[path]
+    assert "characters" in reason(store, put(store, name))
 
 
 def test_two_of_one_name(store: Store) -> None:
@@ -83,6 +89,176 @@ def test_builtin_is_written_once(store: Store) -> None:
     """The first start writes the built-in model; what is there stays as it is."""
     store.ensure_builtin()
     assert ids(store) == ["hello-world"]
-    put(store, "hello-world.gguf", b"GGUF mine")
+    put_bytes(store, "hello-world.gguf", "mine")
     store.ensure_builtin()
-    assert (store.directory / "hello-world.gguf").read_bytes() == b"GGUF mine"
+    assert (store.directory / "hello-world.gguf").read_bytes() == b"mine"
+
+
+# -- GGUF files
+
+
+def test_facts(store: Store) -> None:
+    """Size and time are the file's; what it is stands in its header (C2)."""
+    path = put(store, "tiny.gguf", general__architecture="qwen3", qwen3__context_length=40_960)
+    (model,) = store.scan().models
+    state = path.stat()
+    assert (model.path, model.size, model.modified) == (path, state.st_size, state.st_mtime)
+    assert (model.format, model.architectures, model.families) == ("gguf", ("qwen3",), ("qwen",))
+    assert model.facts is not None
+    assert model.facts.context == 40_960
+
+
+def test_not_a_gguf_file(store: Store) -> None:
+    """Something else under that name is not listed, and the reason given (C2)."""
+    path = put_bytes(store, "page.gguf", "<!DOCTYPE html><html></html>")
+    assert "it is not a GGUF file" in reason(store, path)
+
+
+def test_half_fetched(store: Store) -> None:
+    """A file that was not fetched whole is not listed (C2)."""
+    path = put(store, "tiny.gguf")
+    os.truncate(path, path.stat().st_size - 100)
+    assert "only a part of it was fetched" in reason(store, path)
+
+
+def test_listed_once_it_is_whole(store: Store) -> None:
+    """A file that changes is read again."""
+    path = put(store, "tiny.gguf")
+    size = path.stat().st_size
+    os.truncate(path, size - 100)
+    assert not ids(store)
+    os.truncate(path, size)
+    assert ids(store) == ["tiny"]
+
+
+@pytest.mark.skipif(sys.platform == "win32" or os.geteuid() == 0, reason="nothing is hidden from this user")
+def test_not_ours_to_read(store: Store) -> None:
+    """A file that may not be read is not listed, and the system's reason given (C2)."""
+    path = put(store, "tiny.gguf")
+    path.chmod(0)
+    assert "it cannot be read: Permission denied" in reason(store, path)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="not every user may make links there")
+def test_a_link_to_nothing(store: Store) -> None:
+    """A link whose target has gone is passed over."""
+    (store.directory / "x.gguf").symlink_to(store.directory / "gone")
+    assert store.scan() == Scan([], {})
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"general__type": "adapter"}, "adapter (LoRA)"),
+        ({"general__type": "mmproj"}, "a projector"),
+        ({"general__type": "imatrix"}, "importance matrix"),
+        ({"general__architecture": "clip"}, "a projector"),
+        ({"general__architecture": ""}, "names no architecture"),
+    ],
+)
+def test_what_goes_with_a_model(store: Store, more: dict[str, Value], said: str) -> None:
+    """Files that go with a model are none by themselves, and it is said what they are (C2)."""
+    assert said in reason(store, put(store, "x.gguf", **more))
+
+
+def test_a_vocabulary_alone(store: Store) -> None:
+    """A file without weights is no model."""
+    path = ggufs.write(store.directory / "vocabulary.gguf", LLAMA, {})
+    assert "no weights" in reason(store, path)
+
+
+# -- in several files
+
+
+def test_in_several_files(store: Store) -> None:
+    """A model in several files is one, named without their numbers, as large as all of them."""
+    parts = [put_part(store, f"Big-0000{number + 1}-of-00003.gguf", number, 3) for number in range(3)]
+    (model,) = store.scan().models
+    assert (model.id, model.path) == ("big", parts[0])
+    assert model.size == sum(part.stat().st_size for part in parts)
+    assert model.facts is not None
+    assert (model.facts.tensors, model.facts.weights) == (6, 3 * 2 * 64 * 8 * 4)
+
+
+def test_a_file_is_not_there_yet(store: Store) -> None:
+    """As long as one of its files is missing it is not listed, and the reason names it."""
+    first = put_part(store, "big-00001-of-00003.gguf", 0, 3)
+    last = put_part(store, "big-00003-of-00003.gguf", 2, 3)
+    assert "not here: 2" in reason(store, first)
+    second = put_part(store, "big-00002-of-00003.gguf", 1, 3)
+    assert ids(store) == ["big"]
+    first.unlink()
+    second.unlink()
+    assert "not here: 1, 2" in reason(store, last)
+
+
+def test_a_damaged_file_of_several(store: Store) -> None:
+    """When one of its files is no good the model is not listed, and the reason names that file (C2)."""
+    first = put_part(store, "big-00001-of-00002.gguf", 0, 2)
+    put_bytes(store, "big-00002-of-00002.gguf", bytes(100))
+    assert reason(store, first).startswith("big-00002-of-00002.gguf: it is not a GGUF file")
+
+
+@pytest.mark.parametrize(("name", "part", "parts"), [("big.gguf", 0, 3), ("big-00001-of-00001.gguf", 1, 2)])
+def test_a_file_under_another_name(store: Store, name: str, part: int, parts: int) -> None:
+    """llama.cpp finds the other files by the name of the first: one with another name is no model."""
+    path = put_part(store, name, part, parts)
+    assert f"file {part + 1} of {parts}" in reason(store, path)
+
+
+# -- safetensors
+
+
+CONFIG = '{"architectures": ["Qwen3ForCausalLM"]}'
+
+
+def test_a_safetensors_model(store: Store) -> None:
+    """A directory with a config.json and weights is a model, whose architecture stands in there (C2)."""
+    config = put_bytes(store, "Qwen/Qwen3-0.6B/config.json", CONFIG)
+    put_bytes(store, "Qwen/Qwen3-0.6B/model.safetensors", bytes(1000))
+    put_bytes(store, "Qwen/Qwen3-0.6B/original/notes.txt", "")
+    (model,) = store.scan().models
+    assert (model.id, model.path, model.format) == ("qwen/qwen3-0.6b", config.parent, "safetensors")
+    assert (model.architectures, model.families) == (("Qwen3ForCausalLM",), ("qwen",))
+    assert (model.size, model.facts) == (1000 + len(CONFIG), None)
+
+
+def test_an_mlx_model(store: Store) -> None:
+    """One whose weights are packed for MLX is of a format of its own (C4)."""
+    put_bytes(
+        store, "m/config.json", '{"architectures": ["LlamaForCausalLM"], "quantization": {"group_size": 64, "bits": 4}}'
+    )
+    put_bytes(store, "m/model.safetensors", bytes(10))
+    assert [model.format for model in store.scan().models] == ["mlx"]
+
+
+def test_a_gguf_file_beside_a_config(store: Store) -> None:
+    """A config.json beside a GGUF file makes no model of its own."""
+    put_bytes(store, "m/config.json", CONFIG)
+    put(store, "m/q8.gguf")
+    assert ids(store) == ["m/q8"]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"), [(None, "missing"), ("", "empty"), ("{", "malformed"), ("{}", "names no")]
+)
+def test_a_config_that_is_no_good(store: Store, content: str | None, said: str) -> None:
+    """Weights whose config.json cannot be read are not listed, and that file is named (C2)."""
+    put_bytes(store, "m/model.safetensors", bytes(10))
+    if content is not None:
+        put_bytes(store, "m/config.json", content)
+    assert said in reason(store, store.directory / "m" / "config.json")
+
+
+def test_weights_that_are_not_all_there(store: Store) -> None:
+    """Of numbered weights all have to be there."""
+    put_bytes(store, "m/config.json", CONFIG)
+    put_bytes(store, "m/model-00001-of-00002.safetensors", bytes(10))
+    assert "not here: 2" in reason(store, store.directory / "m" / "config.json")
+
+
+def test_weights_in_the_store_itself(store: Store) -> None:
+    """A model that is a directory has to have one of its own: its name is the model's."""
+    put_bytes(store, "config.json", CONFIG)
+    put_bytes(store, "model.safetensors", bytes(10))
+    assert "directory of its own" in reason(store, store.directory / "config.json")
