@@ -30,6 +30,7 @@ from llm_router.errors import (
     QueueFull,
     QueueTimeout,
     RouterError,
+    Unavailable,
     UpstreamError,
     UpstreamFailed,
     UpstreamTimeout,
@@ -171,7 +172,8 @@ class Inference(Exchange, kw_only=True):
             self._refuse(error)
             return
         self._translation = translation
-        if translation.answer is not None:
+        self._plane.prepare(node.id, translation.wishes)
+        if translation.answer is not None and not (translation.loads and node.address is None):
             self._answer(translation.answer, translation.content_type)
         elif node.address is None:
             self._start(self._wake(node))
@@ -201,6 +203,16 @@ class Inference(Exchange, kw_only=True):
             address = await self._plane.wake(node.id)
         except UpstreamError as error:
             self._failed(error)
+        except Unavailable as error:  # it is well, but busy
+            self._give_back(self._plane.now(), failed=False)
+            self._refuse(error)
+        else:
+            self._woken(address)
+
+    def _woken(self, address: Address) -> None:
+        translation = self._translation
+        if translation is not None and translation.answer is not None:  # it was to be loaded, and that is all
+            self._answer(translation.answer, translation.content_type)
         else:
             self._open(address)
 

@@ -14,6 +14,7 @@ from llm_router.core.scheduler import Decision, Scheduler
 from llm_router.core.usage import RequestRecord
 from llm_router.errors import RouterError, UpstreamFailed
 from llm_router.gateway.upstream import Pool
+from llm_router.wire.wishes import Wishes
 
 LOOK_EVERY = 0.1  # seconds between looks at the queue while anybody waits: time alone can change what is best
 
@@ -40,6 +41,7 @@ class DataPlane:
         failed: Callable[[Lease, str, bool], None],
         restored: Callable[[Lease], None] | None = None,
         wake: Callable[[str], Awaitable[Address]] | None = None,
+        prepare: Callable[[str, Wishes], None] | None = None,
         sign_every: float = 0.0,
         answer_timeout: float = 0.0,
         token_timeout: float = 0.0,
@@ -56,7 +58,9 @@ class DataPlane:
             failed: told when a node failed a request for a reason of its own, why, and whether it may not be there at
                 all; must be cheap.
             restored: told when a trial of an excluded model went well.
-            wake: brings up a node that has no address; raises UpstreamError when it cannot.
+            wake: brings up a node that has no address; raises UpstreamError when it cannot, Unavailable when not now.
+            prepare: told what a request that has been given a node, and is translated for it, asks for beside its
+                answer; afterwards the node may have no address any more.
             sign_every: seconds between signs of life to a client that waits for its stream to begin; 0: none.
             answer_timeout: seconds that a node has to begin its answer; 0: as long as it is online.
             token_timeout: seconds that an answer which has begun may stand still; 0: any time.
@@ -70,6 +74,7 @@ class DataPlane:
         self.failed = failed
         self.restored = restored or _nothing_to_tell
         self.wake = wake or _nothing_to_wake
+        self.prepare = prepare or _nothing_to_prepare
         self.sign_every = sign_every
         self.answer_timeout = answer_timeout
         self.token_timeout = token_timeout
@@ -140,6 +145,10 @@ class DataPlane:
 
 def _nothing_to_tell(lease: Lease) -> None:
     """Nothing is ever excluded here."""
+
+
+def _nothing_to_prepare(node_id: str, wishes: Wishes) -> None:
+    """Whoever runs the model there sees to it."""
 
 
 async def _nothing_to_wake(node_id: str) -> Address:

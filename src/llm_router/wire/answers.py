@@ -19,12 +19,15 @@ from llm_router.contract import UNREADABLE
 from llm_router.errors import UpstreamFailed
 from llm_router.wire.dialects.ollama import NANOSECONDS, OLLAMA, ModelDetails, failure
 from llm_router.wire.stream import SseCutter
+from llm_router.wire.wishes import Wishes
 
 WHOLE_LIMIT = 256 * 1024 * 1024  # bytes of a whole answer; 2,048 embeddings of 4,096 numbers take about 160 MB
 SHOWN = 500  # characters of a runtime's unreadable error text that a client is shown
 
 STREAM = OLLAMA.stream_type
 WHOLE = "application/json; charset=utf-8"  # as Ollama's web framework writes it
+
+NO_WISHES = Wishes()
 
 _T = TypeVar("_T")
 
@@ -33,16 +36,19 @@ class Translation:
     """One request in the runtime's words, and the way back for its answer.
 
     POST `body` to `path`. A 200 answer's body goes through `feed` and, when it is complete, `end`; any other one
-    through `error`. Where `answer` is not None it is the whole answer already, and the runtime need not be asked.
+    through `error`. Where `answer` is not None it is the whole answer already, and the runtime need not be asked;
+    `loads`: but the model is to be in memory first. `wishes` are about its place there.
     """
 
-    __slots__ = ("answer", "body", "content_type", "path")
+    __slots__ = ("answer", "body", "content_type", "loads", "path", "wishes")
 
     def __init__(self, path: bytes, body: bytes, content_type: str, answer: bytes | None = None) -> None:
         self.path = path
         self.body = body
         self.content_type = content_type
         self.answer = answer
+        self.loads = False
+        self.wishes = NO_WISHES
 
     def feed(self, data: bytes, now: float) -> bytes:
         """Body bytes of the runtime, framing removed -> bytes for the client, maybe none. `now`: seconds since 1970.
@@ -217,12 +223,15 @@ def _record(model: str, now: float, content: str, thinking: str = "", *, chat: b
     return _Record(model=model, created_at=at, response=content, thinking=thinking, done=False)
 
 
-def loaded(model: str, now: float, *, chat: bool) -> Translation:
-    """Without a prompt Ollama only loads the model; a runtime's model is there when it is asked for the first time."""
+def loaded(model: str, now: float, wishes: Wishes, *, chat: bool) -> Translation:
+    """Without a prompt Ollama only loads the model; or unloads it, if it shall not be kept (server/routes.go)."""
+    stays = wishes.keep_alive != 0
     record = _record(model, now, "", chat=chat)
     record.done = True
-    record.done_reason = "load"
-    return Translation(b"", b"", WHOLE, _encode(record))
+    record.done_reason = "load" if stays else "unload"
+    translation = Translation(b"", b"", WHOLE, _encode(record))
+    translation.loads = stays
+    return translation
 
 
 def no_embeddings(model: str) -> Translation:

@@ -33,6 +33,7 @@ from llm_router.wire.answers import (
     shown,
 )
 from llm_router.wire.dialects.base import Operation
+from llm_router.wire.wishes import Wishes, keep_alive
 
 __all__ = ["Translation", "translate"]
 
@@ -51,10 +52,13 @@ def translate(operation: Operation, body: bytes, *, model: str, now: float) -> T
     Raises:
         BadRequest: the body cannot be used as this operation, and the message names the field; or it is not Ollama's.
     """
-    translator = _TRANSLATORS.get(operation.name)
-    if translator is None:
+    form, translator = _TRANSLATORS.get(operation.name, (None, None))
+    if form is None or translator is None:
         raise BadRequest(f"{operation.name}: the node that has this model does not speak this API")
-    return translator(body, model, now)
+    asked = _read(body, form)
+    translation = translator(asked, model, now)
+    translation.wishes = _wishes(asked)
+    return translation
 
 
 # -- what an Ollama client sends (api/types.go); null is as good as absent, as in Go
@@ -77,6 +81,7 @@ class _Options(Struct):
     mirostat_tau: _Number | None = None
     mirostat_eta: _Number | None = None
     stop: list[str] | None = None
+    num_ctx: _Number | None = None
 
 
 # Where the runtimes' name is another one. llama.cpp and vLLM differ on repeat_penalty; each ignores the other's.
@@ -107,12 +112,18 @@ class _Message(Struct):
     tool_call_id: str | None = None
 
 
-class _Asked(Struct, kw_only=True):
-    """What chat and generate have in common."""
+class _Any(Struct, kw_only=True):
+    """What all have in common."""
 
     model: str
-    stream: bool | None = None
+    keep_alive: _Number | str | None = None
     options: _Options | None = None
+
+
+class _Asked(_Any, kw_only=True):
+    """What chat and generate have in common."""
+
+    stream: bool | None = None
     format: Literal["json", ""] | dict[str, Raw] | None = None
     think: bool | Literal["low", "medium", "high"] | None = None
     logprobs: bool | None = None
@@ -132,34 +143,34 @@ class _Generate(_Asked, kw_only=True):
     raw: bool | None = None
 
 
-class _Embed(Struct):
-    model: str
+class _Embed(_Any):
     input: str | list[str] | None = None
     dimensions: int | None = None
 
 
-class _Embeddings(Struct):
-    model: str
+class _Embeddings(_Any):
     prompt: str | None = None
+
+
+class _Show(_Any, kw_only=True):
+    model: str = ""  # or `name`, see peek.py
 
 
 # -- the request over
 
 
-def _translate_chat(body: bytes, model: str, now: float) -> Translation:
-    asked = _read(body, _Chat)
+def _translate_chat(asked: _Chat, model: str, now: float) -> Translation:
     if not asked.messages:
-        return loaded(asked.model, now, chat=True)
+        return loaded(asked.model, now, _wishes(asked), chat=True)
     call = {"messages": _messages(asked.messages)} | _chat_settings(asked)
     if asked.tools:
         call["tools"] = asked.tools
     return _generation(_CHAT, call, asked, model, now, chat=True)
 
 
-def _translate_generate(body: bytes, model: str, now: float) -> Translation:
-    asked = _read(body, _Generate)
+def _translate_generate(asked: _Generate, model: str, now: float) -> Translation:
     if not asked.prompt and not asked.images:
-        return loaded(asked.model, now, chat=False)
+        return loaded(asked.model, now, _wishes(asked), chat=False)
     if asked.suffix:
         raise BadRequest("suffix: the runtime of this model cannot insert text between a prompt and a suffix")
     if asked.raw:
@@ -171,8 +182,7 @@ def _translate_generate(body: bytes, model: str, now: float) -> Translation:
     return _generation(_CHAT, call, asked, model, now, chat=False)
 
 
-def _translate_embed(body: bytes, model: str, now: float) -> Translation:
-    asked = _read(body, _Embed)
+def _translate_embed(asked: _Embed, model: str, now: float) -> Translation:
     if not asked.input:
         return no_embeddings(asked.model)
     call: dict[str, Any] = {"model": model, "input": asked.input}
@@ -181,25 +191,24 @@ def _translate_embed(body: bytes, model: str, now: float) -> Translation:
     return Embedded(call, asked.model, now)
 
 
-def _translate_embeddings(body: bytes, model: str, now: float) -> Translation:
-    asked = _read(body, _Embeddings)
+def _translate_embeddings(asked: _Embeddings, model: str, now: float) -> Translation:
     if not asked.prompt:
         return no_embedding()
     return EmbeddedOne({"model": model, "input": asked.prompt}, asked.model, now)
 
 
-def _translate_show(body: bytes, model: str, now: float) -> Translation:  # noqa: ARG001 - the name is known to be one
+def _translate_show(asked: _Show, model: str, now: float) -> Translation:  # noqa: ARG001 - the name is known to be one
     return shown(now)
 
 
 _CHAT = b"/v1/chat/completions"
 _COMPLETIONS = b"/v1/completions"
-_TRANSLATORS: dict[str, Callable[[bytes, str, float], Translation]] = {
-    "ollama.chat": _translate_chat,
-    "ollama.generate": _translate_generate,
-    "ollama.embed": _translate_embed,
-    "ollama.embeddings": _translate_embeddings,
-    "ollama.show": _translate_show,
+_TRANSLATORS: dict[str, tuple[type[_Any], Callable[[Any, str, float], Translation]]] = {
+    "ollama.chat": (_Chat, _translate_chat),
+    "ollama.generate": (_Generate, _translate_generate),
+    "ollama.embed": (_Embed, _translate_embed),
+    "ollama.embeddings": (_Embeddings, _translate_embeddings),
+    "ollama.show": (_Show, _translate_show),
 }
 
 
@@ -208,6 +217,12 @@ def _read(body: bytes, type: type[_T]) -> _T:  # noqa: A002 - as msgspec calls i
         return msgspec.json.decode(body, type=type)
     except UNREADABLE as error:
         raise BadRequest(f"the body cannot be read: {error}") from error
+
+
+def _wishes(asked: _Any) -> Wishes:
+    keep = None if asked.keep_alive is None else keep_alive(asked.keep_alive)
+    context = asked.options.num_ctx if asked.options is not None else None
+    return Wishes(keep, max(0, int(context or 0)))
 
 
 def _generation(path: bytes, call: dict[str, Any], asked: _Asked, model: str, now: float, *, chat: bool) -> Generation:
@@ -225,6 +240,7 @@ def _sampling(options: _Options | None) -> dict[str, Any]:
     if options is None:
         return {}
     given = {name: value for name, value in msgspec.structs.asdict(options).items() if value is not None}
+    given.pop("num_ctx", None)  # see _wishes
     if given.get("num_predict", 1) <= 0:  # -1 and -2: until the model stops or its context is full
         del given["num_predict"]
     return {theirs: value for name, value in given.items() for theirs in _RENAMED.get(name, (name,))}

@@ -20,12 +20,13 @@ from llm_router.core.health import Signal, State
 from llm_router.core.node import Lease
 from llm_router.core.registry import Registry
 from llm_router.errors import UpstreamFailed
-from llm_router.node.models.builtin import NAME, SENTENCE
+from llm_router.node.models.builtin import CHATML, NAME, SENTENCE, model_bytes
 from llm_router.node.models.store import Store
 from llm_router.node.runtimes.llamacpp import LlamaCpp
+from llm_router.wire.wishes import Wishes
 
 ID = f"llamacpp/{NAME}"
-BROKEN = b"GGUF\x03\0\0\0 and nothing else"
+BROKEN = model_bytes().replace(b"output_norm.weight", b"output_norm.wrong!")  # its header is in order
 
 
 class House:
@@ -55,13 +56,21 @@ class House:
 
     @property
     def address(self) -> Address:
-        address = self.registry.nodes[ID].address
+        return self.address_of(NAME)
+
+    def address_of(self, model: str) -> Address:
+        address = self.registry.nodes[f"llamacpp/{model}"].address
         assert address
         return address
 
-    async def post(self, path: str, **body: object) -> Any:  # noqa: ANN401 - whatever JSON holds
-        async with self.session.post(self.address.url + path, json={"model": NAME, **body}) as response:
+    async def post(self, path: str, model: str = NAME, **body: object) -> Any:  # noqa: ANN401 - whatever JSON holds
+        url = self.address_of(model).url + path
+        async with self.session.post(url, json={"model": model, **body}) as response:
             return await response.json()
+
+    async def prompt_tokens(self, model: str) -> int:
+        answer = await self.post("/v1/chat/completions", model, messages=[{"role": "user", "content": "hi"}])
+        return int(answer["usage"]["prompt_tokens"])
 
     async def ask(self) -> str:
         answer = await self.post("/v1/chat/completions", messages=[{"role": "user", "content": "hi"}])
@@ -114,6 +123,33 @@ async def test_embeddings(house: House) -> None:
     assert [len(entry["embedding"]) for entry in answer["data"]] == [64, 64]
 
 
+async def test_its_own_chat_template(house: House) -> None:
+    """Messages are put together as the model's file says: one whose template has no words of its own gets fewer."""
+    bare = "{% for message in messages %}{{ message['content'] }}{% endfor %}{#"
+    template = f"{bare:<{len(CHATML) - 2}}#}}"  # as long as the other, so that all stays where it is
+    model = model_bytes().replace(CHATML.encode(), template.encode())
+    house.models.mkdir(parents=True)
+    (house.models / "bare.gguf").write_bytes(model)
+    await house.runtime.start()
+    await house.runtime.wake("llamacpp/bare")
+    assert await house.prompt_tokens("bare") == len("hi") + 1  # one token that begins every text
+    assert await house.prompt_tokens(NAME) > len("hi") + len("user\nassistant\n")
+
+
+async def test_a_model_made_for_embeddings(house: House) -> None:
+    """It makes one vector of as many tokens as it has context for, in the way that its file says."""
+    kind = b"\x12\0\0\0\0\0\0\0llama.pooling_type\x04\0\0\0\x02\0\0\0"  # the first token's
+    filler = b"\x09\0\0\0\0\0\0\0general.x\x08\0\0\0\x01\0\0\0\0\0\0\0x"  # together 64 bytes: all stays aligned
+    head, keys, rest = (whole := model_bytes())[:16], int.from_bytes(whole[16:24], "little"), whole[24:]
+    house.models.mkdir(parents=True)
+    (house.models / "embeds.gguf").write_bytes(head + (keys + 2).to_bytes(8, "little") + kind + filler + rest)
+    await house.runtime.start()
+    house.runtime.prepare("llamacpp/embeds", Wishes(context=1024))
+    await house.runtime.wake("llamacpp/embeds")
+    answer = await house.post("/v1/embeddings", "embeds", input="x" * 1000)
+    assert len(answer["data"][0]["embedding"]) == 64
+
+
 async def test_five_at_once(house: House) -> None:
     """Five requests at once get five answers (requirement B4)."""
     await house.runtime.start()
@@ -128,13 +164,13 @@ async def test_web_pages_are_kept_out(house: House) -> None:
         assert response.headers.get("access-control-allow-origin", "") not in ("*", headers["origin"])
 
 
-async def test_a_file_that_comes_is_listed_and_one_that_goes_is_not(house: House) -> None:
+async def test_a_file_that_comes_is_listed_and_one_that_goes_is_not(house: House, journal: Journal) -> None:
     """C8: without a restart. Two looks have to see a new file alike, since it may still be on its way."""
     await house.runtime.start()
-    other = house.models / "other.gguf"
-    other.write_bytes(b"GGUF half of")
+    other, whole = house.models / "other.gguf", model_bytes()
+    other.write_bytes(whole[: len(whole) // 2])
     await house.runtime.rescan()
-    other.write_bytes(b"GGUF half of it is not all of it")
+    other.write_bytes(whole)
     await house.runtime.rescan()
     assert "other" not in house.registry
     await house.runtime.rescan()
@@ -143,6 +179,7 @@ async def test_a_file_that_comes_is_listed_and_one_that_goes_is_not(house: House
     await house.runtime.rescan()
     assert "other" not in house.registry
     assert house.changes == 3  # the built-in model's start, too
+    assert not journal.find("model.skipped")
 
 
 async def test_a_model_in_use_is_not_taken_away(house: House) -> None:

@@ -8,19 +8,14 @@ from llm_router.node.runtimes.spec import Spec, parse_specs
 
 
 def test_kinds() -> None:
-    """llama.cpp of our own, an Ollama and an OpenAI server by URL, in the order given, each once."""
-    specs = parse_specs(["llamacpp", "ollama=127.0.0.1:11434", "openai=https://host/team/v1/", "llamacpp"])
-    assert specs == [
+    """llama.cpp and Ollama of our own, an Ollama and an OpenAI server by URL, in the order given, each once."""
+    texts = ["llamacpp", "ollama", "ollama=127.0.0.1:11434", "openai=https://host/team/v1/", "llamacpp", "ollama"]
+    assert parse_specs(texts) == [
         Spec("llamacpp"),
+        Spec("ollama"),
         Spec("ollama", Address("127.0.0.1", 11434)),
         Spec("openai", Address("host", 443, tls=True, prefix="/team")),
     ]
-
-
-def test_managed_ollama_is_not_there_yet() -> None:
-    """Who asks for it learns how to use an Ollama that runs."""
-    with pytest.raises(ConfigError, match=r"--runtime ollama=http://127\.0\.0\.1:11434"):
-        parse_specs(["ollama"])
 
 
 @pytest.mark.parametrize("spec", ["vllm", "", "openai", "llamacpp=x", "ollama=", "openai=ftp://host"])

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from llm_router.errors import UpstreamFailed
 from llm_router.node.models import builtin
 from llm_router.node.runtimes import supervisor
 from llm_router.node.runtimes.llamacpp_child import Settings
+from llm_router.node.runtimes.llamacpp_process import ModelProcess
 from llm_router.node.runtimes.supervisor import Supervisor, pause
 
 if TYPE_CHECKING:
@@ -28,7 +30,12 @@ class House:
         self.addresses: list[Address | None] = []
         settings = Settings("m", str(path), str(path.with_suffix(".log")), 1, 512, 1)
         self.supervisor = Supervisor(
-            settings, session, journal.log, in_use=lambda: self.used, moved=self.addresses.append
+            "model",
+            partial(ModelProcess, settings),
+            session,
+            journal.log,
+            in_use=lambda: self.used,
+            moved=self.addresses.append,
         )
 
     @property

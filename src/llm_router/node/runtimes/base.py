@@ -6,7 +6,8 @@ server. The node's gateway routes to these entries just as the router's does to 
 
 from typing import Protocol
 
-from llm_router.contract import Address, RuntimeFacts
+from llm_router.contract import Address, Progress, RuntimeFacts
+from llm_router.wire.wishes import Wishes
 
 
 class Runtime(Protocol):
@@ -24,12 +25,25 @@ class Runtime(Protocol):
     def loaded(self) -> list[str]:
         """Models that are in memory now."""
 
+    def progress(self) -> list[Progress]:
+        """What it is fetching."""
+        return []
+
     async def wake(self, upstream_id: str) -> Address | None:
         """Bring up one of this runtime's upstreams that has no address; None: not one of ours.
 
         Raises:
             UpstreamFailed: it did not come up; the message says why.
+            QueueTimeout: it is well, but there is no room for it now.
         """
 
     async def check(self, upstream_id: str) -> None:
         """A request to this upstream failed: look at it, and tell the registry. Not ours: nothing."""
+
+    def prepare(self, upstream_id: str, wishes: Wishes) -> None:  # noqa: ARG002 - an override's
+        """A request on its way to this upstream asks for this. Not ours, or it sees to that by itself: nothing."""
+        return
+
+    def served(self, upstream_id: str) -> None:  # noqa: ARG002 - an override's
+        """A request to this upstream has ended. Not ours, or of no interest: nothing."""
+        return

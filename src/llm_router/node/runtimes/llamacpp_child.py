@@ -15,14 +15,14 @@ import sys
 
 import msgspec
 
-POOLING_KEY = (
-    b".pooling_type"  # `<architecture>.pooling_type` (ggml, docs/gguf.md): a model made for embeddings says how
-)
-POOLING_KEY_WITHIN = 65_536  # bytes; an architecture's keys come before the tokenizer's lists
-
 
 class Settings(msgspec.Struct, frozen=True):
-    """What to run. `parallel` requests at once, each with `context` tokens."""
+    """What to run: `parallel` requests at once, each with `context` tokens.
+
+    `cache`: MiB of memory for the beginnings of conversations that no slot holds any more; by default llama.cpp takes
+    up to 8 GiB for that, which nobody has counted. `pools`: the file says how one vector is made of many. A model that
+    generates text has no way of its own; the last token's is what Ollama takes.
+    """
 
     id: str
     path: str
@@ -30,6 +30,8 @@ class Settings(msgspec.Struct, frozen=True):
     parallel: int
     context: int
     threads: int
+    cache: int = 0
+    pools: bool = False
 
 
 class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -47,12 +49,8 @@ def main() -> None:
     try:
         server = _serve(settings)
         answer = Answer(port=int(server.listening_address.rsplit(":", 1)[1]))
-    except (
-        ImportError,
-        RuntimeError,
-        OSError,
-    ) as error:  # xllamacpp raises RuntimeError for whatever llama.cpp refuses
-        answer = Answer(error=f"{error} (see {settings.log})")
+    except (ImportError, RuntimeError, OSError) as error:  # RuntimeError: whatever llama.cpp refuses
+        answer = Answer(error=str(error))
     os.write(answers, msgspec.json.encode(answer) + b"\n")
     if not answer.error:
         sys.stdin.buffer.read()
@@ -86,16 +84,13 @@ def _serve(settings: Settings):  # type: ignore[no-untyped-def]  # noqa: ANN202 
     params.n_ctx = settings.parallel * settings.context  # the total over all slots
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = settings.threads
     params.warmup = False  # the first request warms it up as well, and starts sooner
+    params.cache_ram_mib = settings.cache
     params.embedding = True  # beside generation, not instead of it
-    if not _says_how_it_pools(settings.path):
-        # A generating model has no way of its own to make one vector of many; the last token's is what Ollama takes.
+    if settings.pools:
+        params.n_batch = params.n_ubatch = settings.context  # what is pooled over is computed at once
+    else:
         params.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_LAST
     return xllamacpp.Server(params)
-
-
-def _says_how_it_pools(path: str) -> bool:
-    with open(path, "rb") as file:  # noqa: PTH123 - pathlib would be imported for this alone
-        return POOLING_KEY in file.read(POOLING_KEY_WITHIN)
 
 
 if __name__ == "__main__":

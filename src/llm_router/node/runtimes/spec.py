@@ -7,11 +7,11 @@ import msgspec
 from llm_router.contract import Address, parse_address
 from llm_router.errors import BadRequest, ConfigError
 
-FORMS = "llamacpp, ollama=URL or openai=URL"
+FORMS = "llamacpp, ollama, ollama=URL or openai=URL"
 
 
 class Spec(msgspec.Struct, frozen=True):
-    """One runtime: `llamacpp` without an address, the others with theirs."""
+    """One runtime: the node's own without an address, others with theirs."""
 
     kind: Literal["llamacpp", "ollama", "openai"]
     address: Address | None = None
@@ -30,13 +30,9 @@ def parse_specs(texts: list[str]) -> list[Spec]:
 
 def _parse(text: str) -> Spec:
     kind, _, url = text.partition("=")
-    if text == "llamacpp":
-        return Spec("llamacpp")
-    if text == "ollama":
-        raise ConfigError(
-            "an Ollama of the node's own is not available in this version; to use one that runs already, write "
-            "--runtime ollama=http://127.0.0.1:11434"
-        )
+    match text:
+        case "llamacpp" | "ollama":
+            return Spec(text)
     match kind:
         case "ollama" | "openai":
             return Spec(kind, _address(text, url))

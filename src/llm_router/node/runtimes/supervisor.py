@@ -1,4 +1,4 @@
-"""One model's process under supervision.
+"""A server's process under supervision: a model's, or a runtime's.
 
     what happens                       what follows
     it serves                          it is looked at every LOOK_EVERY seconds, and at once when a request failed
@@ -15,14 +15,14 @@ import asyncio
 import math
 import time
 from collections.abc import Callable
+from typing import Literal
 
 import aiohttp
 from structlog.typing import FilteringBoundLogger
 
 from llm_router.contract import Address
 from llm_router.errors import UpstreamFailed
-from llm_router.node.runtimes.llamacpp_child import Settings
-from llm_router.node.runtimes.llamacpp_process import ModelProcess
+from llm_router.node.runtimes.process import Moved, ServerProcess
 
 LOOK_EVERY = 5.0  # seconds, as attached servers are looked at
 LOOK_WITHIN = 5.0  # seconds; llama.cpp's HTTP threads answer in milliseconds, also with 200 streams open (measured)
@@ -41,24 +41,35 @@ def pause(failures: int) -> float:
 
 
 class Supervisor:
-    """Keeps the process of one model in service once somebody has asked for it."""
+    """Keeps one process in service once somebody has asked for it."""
 
     def __init__(
         self,
-        settings: Settings,
+        kind: Literal["model", "runtime"],
+        process: Callable[[Moved], ServerProcess],
         session: aiohttp.ClientSession,
         log: FilteringBoundLogger,
         *,
         in_use: Callable[[], bool],
         moved: Callable[[Address | None], None],
     ) -> None:
-        """`moved` is called with the process's address when it serves, with None when it has ended without `end`."""
-        self.settings = settings
+        """Say what to look after, and whom to tell.
+
+        Args:
+            kind: what it serves, as the log has it.
+            process: makes the process, given what is to be told what it does.
+            session: for looks at it.
+            log: for what happens to it.
+            in_use: whether anybody waits for an answer of it.
+            moved: called with the process's address when it serves, with None when it has ended without `end`.
+        """
+        self._kind = kind
         self._session = session
-        self._log = log.bind(model=settings.id)
         self._in_use = in_use
         self._moved = moved
-        self._process = ModelProcess(settings, self._on_moved)
+        self._process = process(self._on_moved)
+        self.name = self._process.name
+        self._log = log.bind(**{kind: self.name})
         self._one_look = asyncio.Lock()
         self._since: float | None = None  # when it began to serve, while it does
         self._lost = False  # it served, and ended by itself
@@ -73,6 +84,11 @@ class Supervisor:
     def address(self) -> Address | None:
         """Where it serves, if it does."""
         return self._process.address
+
+    @property
+    def exists(self) -> bool:
+        """It has a process, or is about to start one: it takes memory, or soon will."""
+        return self._process.exists or (self._restarting is not None and not self._restarting.done())
 
     async def wake(self) -> Address:
         """Where it serves. Starts it where it does not run; several callers share one start.
@@ -110,7 +126,7 @@ class Supervisor:
     async def _start(self, wait: float) -> Address:
         await asyncio.sleep(wait)  # noqa: TID251 - a pause between two attempts
         if self._closed:
-            raise UpstreamFailed(f"{self.settings.id} is not started: this node is stopping, or has it no more")
+            raise UpstreamFailed(f"{self.name} is not started: this node is stopping, or has it no more")
         return await self._process.wake()
 
     def _restart(self) -> None:
@@ -136,7 +152,7 @@ class Supervisor:
 
     def _serves(self, address: Address) -> None:
         self._since, self._lost = time.monotonic(), False
-        self._log.info("model.started", url=address.url)
+        self._log.info(f"{self._kind}.started", url=address.url)
         self._moved(address)
         if self._looking is None or self._looking.done():
             self._looking = asyncio.create_task(self._keep_looking())
@@ -149,7 +165,7 @@ class Supervisor:
         self._not_before = now + pause(self._failures)
         self._reason = reason
         self._lost = since is not None
-        event = "model.process_ended" if self._lost else "model.start_failed"
+        event = f"{self._kind}.process_ended" if self._lost else f"{self._kind}.start_failed"
         self._log.warning(event, reason=reason, failures=self._failures)
         if self._lost:
             if self._in_use():
@@ -185,7 +201,7 @@ class Supervisor:
             return False
 
     async def _replace(self) -> None:
-        self._log.warning("model.process_hung", log=self.settings.log)
+        self._log.warning(f"{self._kind}.process_hung", log=self._process.log)
         in_use = self._in_use()  # as long as its connections stand
         await self._process.kill()
         if in_use:
