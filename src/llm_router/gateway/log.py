@@ -5,7 +5,7 @@ Libraries that log through `logging` (uvicorn, aiohttp, litestar) are heard from
 
 import logging
 import sys
-from typing import Literal
+from typing import Literal, TextIO, cast
 
 import structlog
 from structlog.typing import Processor
@@ -24,12 +24,22 @@ def configure(level: Level, form: Literal["console", "json"]) -> None:
     structlog.configure(
         processors=[*shared, *last],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(cast("TextIO", _StandardError())),
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=[_strip_meta, *last]))
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+
+
+class _StandardError:
+    """Whatever standard error is when a line is written: while bars are shown, rich puts lines above them."""
+
+    def write(self, text: str) -> int:
+        return sys.stderr.write(text)
+
+    def flush(self) -> None:
+        sys.stderr.flush()
 
 
 def _renderers(form: Literal["console", "json"]) -> list[Processor]:
