@@ -150,6 +150,13 @@ def attach(router: Router, server: Attach) -> None:
     _say(f"attached {node.name} ({node.state}, {_count(node.models, 'model')}) as {node.id}")
 
 
+def change(router: Router, node_id: str, settings: dict[str, object]) -> None:
+    """Change what `settings` names, and say what the node's settings are now."""
+    node = router.read(router.call("PATCH", f"{NODES}/{quote(node_id, safe='')}", settings), NodeView)
+    shown = {"name": node.name, "tags": ", ".join(node.settings.tags) or "none", "notes": node.settings.notes or "none"}
+    _say("\n".join(f"{label:<6} {value}" for label, value in {**shown, "state": state_of(node)}.items()))
+
+
 def remove(router: Router, node_id: str) -> None:
     """Remove a node."""
     router.call("DELETE", f"{NODES}/{quote(node_id, safe='')}")
@@ -179,7 +186,7 @@ def models_of(nodes: Iterable[NodeView]) -> list[ModelRow]:
     """The models of the nodes that can be used, by name (requirement C8)."""
     rows: dict[str, ModelRow] = {}
     for node in nodes:
-        for model in node.models if node.state in USABLE else ():
+        for model in node.models if is_usable(node) else ():
             if model not in node.excluded:
                 row = rows.setdefault(model, ModelRow(model, [], []))
                 row.nodes.append(node.name)
@@ -350,26 +357,36 @@ def _print_json(value: object) -> None:
 
 def _print_nodes(nodes: list[NodeView], show: Callable[[NodeView], dict[str, str]]) -> None:
     """Print what `show` says of each, those that can be used first."""
-    rows = [show(n) for n in sorted(nodes, key=lambda n: (n.state not in USABLE, n.name))]
+    rows = [show(n) for n in sorted(nodes, key=lambda n: (not is_usable(n), n.name))]
     _print_table(list(rows[0]), (list(row.values()) for row in rows))
 
 
 def who(node: NodeView) -> dict[str, str]:
     """Return what `nodes list` shows of a node: who it is."""
     runtimes = ", ".join(r.kind for r in node.runtimes) or node.kind
-    state = {"": _dot(node), "name": node.name, "state": node.state}
+    state = {"": _dot(node), "name": node.name, "state": state_of(node)}
     return state | {"runtime": runtimes, "address": node.url, "id": node.id}
 
 
 def how(node: NodeView) -> dict[str, str]:
     """Return what `status` shows of a node: how it does."""
-    state = {"": _dot(node), "name": node.name, "state": node.state, "models": str(len(node.models))}
+    state = {"": _dot(node), "name": node.name, "state": state_of(node), "models": str(len(node.models))}
     load = {"in flight": f"{node.in_flight} of {node.slots}", "done": str(node.done), "failed": str(node.failed)}
     return state | load | {"cpu": f"{node.cpu:.0f} %", "memory": f"{node.memory:.0f} %"}
 
 
 def _dot(node: NodeView) -> str:
-    return "●" if node.state in USABLE else "○"
+    return "●" if is_usable(node) else "○"
+
+
+def is_usable(node: NodeView) -> bool:
+    """Return whether it may be asked for something."""
+    return node.state in USABLE and not node.settings.drain
+
+
+def state_of(node: NodeView) -> str:
+    """Return its state, and that it is drained if it is."""
+    return f"{node.state}, drained" if node.settings.drain else node.state
 
 
 def _print_exclusions(nodes: Iterable[NodeView]) -> None:

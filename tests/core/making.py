@@ -167,7 +167,7 @@ def scan(registry: Registry) -> tuple[Index, Index, Index, Index]:
     excluded: Index = {}
     warm: Index = {}
     for node in sorted(registry, key=lambda n: n.id):
-        usual = {State.ONLINE: online, State.SUSPECT: suspects}.get(node.state)
+        usual = None if node.settings.drain else {State.ONLINE: online, State.SUSPECT: suspects}.get(node.state)
         for model in node.models:
             if usual is not None:
                 (excluded if model in node.excluded else usual).setdefault(model, []).append(node.id)

@@ -2,7 +2,7 @@
 
 from tests.core.making import fleet, leased, make_node, make_scheduler, occupy, teach
 
-from llm_router.contract import Explanation, Heartbeat
+from llm_router.contract import Explanation, Heartbeat, NodeSettings
 from llm_router.core.ask import Ask
 from llm_router.core.estimates import Estimates
 from llm_router.core.explain import explain
@@ -112,7 +112,9 @@ def test_who_is_out_is_told_with_the_reason() -> None:
         make_node("gone", state=State.OFFLINE),
         "suspect",
         "failed",
+        "drained",
     )
+    registry.configure("drained", NodeSettings(drain=True, changed=1.0))
     registry.signal("suspect", Signal.REQUEST_FAILED, 0.0)
     registry.exclude("failed", "m", "it answered 500", 0.0)
     reasons = why_not(asked(registry, now=10.0))
@@ -123,6 +125,7 @@ def test_who_is_out_is_told_with_the_reason() -> None:
         "gone": "it is offline",
         "suspect": "it is suspect: a request to it failed, and it is being looked at",
         "failed": "the model failed there (it answered 500); it is tried again in 20 s",
+        "drained": "drained by an operator",
     }
 
 

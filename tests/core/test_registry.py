@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from tests.core.making import fleet, indexes, occupy, scan
 
-from llm_router.contract import Address, Gpu, Heartbeat, Registration, RuntimeFacts
+from llm_router.contract import Address, Gpu, Heartbeat, NodeSettings, Registration, RuntimeFacts
 from llm_router.core.health import Signal, State
 from llm_router.core.node import DEFAULT_SLOTS, Node
 from llm_router.core.registry import Registry
@@ -381,6 +381,73 @@ def test_one_id_is_one_node() -> None:
         registry.add(Node("a", "a", "agent", HERE, dialects=frozenset()), 0.0)
 
 
+def test_a_node_is_shown_as_operators_name_it() -> None:
+    """Requirement F3: a name that was set stands before the machine's, whatever that is now; an empty one does not."""
+    registry = Registry()
+    node = online(registry)
+    (change,) = registry.configure("a", NodeSettings(name="GPU box", changed=1.0))
+    assert (change.event, change.name, change.detail) == ("node.changed", "GPU box", "name 'GPU box'")
+    registry.register("a", Registration("a", "renamed machine", HERE.port), HERE, local=False, now=1.0)
+    assert (node.view().name, node.own_name) == ("GPU box", "renamed machine")
+    registry.configure("a", NodeSettings(changed=2.0))
+    assert node.view().name == "renamed machine"
+
+
+@pytest.mark.parametrize(
+    ("settings", "detail"),
+    [
+        (NodeSettings(tags=["lab", "big"], changed=1.0), "tags lab, big"),
+        (NodeSettings(notes="ask Mia", changed=1.0), "notes"),
+        (NodeSettings(name="x", drain=True, changed=1.0), "name 'x'; drained"),
+    ],
+)
+def test_a_change_of_settings_says_what_is_other(settings: NodeSettings, detail: str) -> None:
+    """Requirement F4; the same settings again are no change, and back again is one."""
+    registry = Registry()
+    node = online(registry)
+    assert [c.detail for c in registry.configure("a", settings)] == [detail]
+    assert registry.configure("a", settings) == []
+    assert node.view().settings == settings
+    assert len(registry.configure("a", NodeSettings(changed=2.0))) == 1
+    assert registry.configure("nobody", settings) == []
+
+
+def test_a_drained_node_is_asked_for_nothing() -> None:
+    """Requirement F3: online, and what it is answering goes on; its models are listed if another node has them."""
+    registry = fleet("a", "b")
+    registry.list_models("a", ("m", "only here"), 1.0)
+    lease = occupy(registry.nodes["a"])[0]
+    registry.configure("a", NodeSettings(drain=True, changed=1.0))
+    assert {model: [n.id for n in nodes] for model, nodes in registry.available().items()} == {"m": ["b"]}
+    assert "only here" in registry
+    assert (registry.nodes["a"].state, registry.nodes["a"].leases) == (State.ONLINE, {lease})
+    registry.configure("a", NodeSettings(changed=2.0))
+    assert {n.id for n in registry.available()["m"]} == {"a", "b"}
+    assert "only here" in registry.available()
+
+
+@pytest.mark.parametrize(("ours", "theirs", "name"), [(2.0, 1.0, "ours"), (1.0, 2.0, "theirs"), (1.0, 1.0, "ours")])
+def test_of_two_copies_the_one_changed_last_counts(ours: float, theirs: float, name: str) -> None:
+    """Requirement F3: a router that lost its database gets them back, and an old copy changes nothing."""
+    registry = Registry()
+    online(registry)
+    registry.configure("a", NodeSettings("ours", changed=ours))
+    copy = NodeSettings("theirs", drain=True, changed=theirs)
+    changes = registry.register("a", hello(settings=copy, backend="cuda"), HERE, local=False, now=1.0)
+    view = registry.nodes["a"].view()
+    assert (view.name, view.settings.drain, view.backend) == (name, name == "theirs", "cuda")
+    assert ("node.changed" in [c.event for c in changes]) == (name == "theirs")
+
+
+def test_a_new_node_may_be_drained_already() -> None:
+    """Its copy of the settings is all there is; it is not used for the moment in which nobody knew."""
+    registry = Registry()
+    registry.register("a", hello(settings=NodeSettings(drain=True, changed=1.0)), HERE, local=False, now=0.0)
+    registry.list_models("a", ("m",), 1.0)
+    assert registry.nodes["a"].state is State.ONLINE
+    assert not registry.available()
+
+
 IDS = st.sampled_from("abc")
 MODELS = st.lists(st.sampled_from("mnop"), max_size=4)
 
@@ -428,6 +495,10 @@ class AnyStory(RuleBasedStateMachine):
     @rule(node_id=IDS, model=st.sampled_from("mno"), trial=st.booleans())
     def exclude(self, node_id: str, model: str, trial: bool) -> None:  # noqa: FBT001 - hypothesis gives it
         self.registry.exclude(node_id, model, "500", self.now, trial=trial)
+
+    @rule(node_id=IDS, drain=st.booleans(), changed=st.floats(0, 9))
+    def configure(self, node_id: str, drain: bool, changed: float) -> None:  # noqa: FBT001 - hypothesis gives it
+        self.registry.configure(node_id, NodeSettings(drain=drain, changed=changed))
 
     @rule(node_id=IDS, model=st.sampled_from("mno"))
     def lift(self, node_id: str, model: str) -> None:

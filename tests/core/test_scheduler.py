@@ -17,7 +17,7 @@ from tests.core.making import (
     teach,
 )
 
-from llm_router.contract import Heartbeat
+from llm_router.contract import Heartbeat, NodeSettings
 from llm_router.core.affinity import conversation
 from llm_router.core.ask import Ask
 from llm_router.core.estimates import Estimates
@@ -111,6 +111,68 @@ def test_4_who_is_not_in_rotation_gets_nothing(state: State) -> None:
     """Requirements A4 and A10: nor does a node of which the models are still being pulled."""
     registry = fleet(make_node("a", state=state), "b", models=("other",))
     assert isinstance(make_scheduler(registry).on_request(ask(), 1.0), NoCapableNodes)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_4_a_drained_node_gets_nothing_new(policy: str) -> None:
+    """Requirement F3: though it holds the conversation, has the model in memory, and is one of many."""
+    registry = fleet(*(f"n{i}" for i in range(DRAWN + 1)), "drained")
+    scheduler = make_scheduler(registry, policy)
+    talk = conversation("m", [b"1", b"2"])
+    registry.heartbeat("drained", Heartbeat(loaded=["m"]), 0.0)
+    others = " ".join(f"n{i}" for i in range(DRAWN + 1))
+    first = Ask("m", 1.0, size=4000, conversation=talk)
+    first.tried = frozenset(others.split())
+    lease = leased(scheduler.on_request(first, 1.0))
+    scheduler.on_done(lease, 1.0, failed=False, sample=sample())
+    assert lease.node.id == "drained"
+    registry.configure("drained", NodeSettings(drain=True, changed=1.0))
+    for _ in range(DRAWN * 2):
+        again = leased(scheduler.on_request(Ask("m", 2.0, size=4000, conversation=talk), 2.0))
+        assert again.node is not lease.node
+        scheduler.on_done(again, 2.0, failed=False)
+
+
+def test_4_who_waits_for_a_node_that_is_drained_goes_elsewhere() -> None:
+    """Requirement F3: a place on another node, once there is one; what was under way is counted to its end."""
+    registry = fleet("a", "b", slots=1)
+    scheduler = busy(registry)
+    waiting = ask()
+    assert scheduler.on_request(waiting, 1.0) is QUEUED
+    registry.configure("a", NodeSettings(drain=True, changed=1.0))
+    assert scheduler.on_tick(1.0) == []
+    (on_a,) = registry.nodes["a"].leases
+    (on_b,) = registry.nodes["b"].leases
+    assert scheduler.on_done(on_a, 2.0, failed=False) == []
+    assert placed(scheduler.on_done(on_b, 3.0, failed=False)) == [(waiting, "b")]
+    assert registry.nodes["a"].done == 1
+
+
+def test_4c_the_only_node_that_can_is_drained() -> None:
+    """Requirement F3: 503 that says so, for new requests and for who waits; afterwards all is as before."""
+    registry = fleet("a", "other", models=("m",), slots=1)
+    registry.list_models("other", ("n",), 0.0)
+    scheduler = make_scheduler(registry)
+    leased(scheduler.on_request(ask(), 1.0))
+    waiting = ask()
+    assert scheduler.on_request(waiting, 1.0) is QUEUED
+    registry.configure("a", NodeSettings("GPU box", drain=True, changed=1.0))
+    ((told, refusal),) = scheduler.on_tick(1.0)
+    assert told is waiting
+    for error in (refusal, scheduler.on_request(ask(), 1.0)):
+        assert isinstance(error, NoCapableNodes)
+        assert "drained by an operator: 'GPU box'" in error.message
+    assert leased(scheduler.on_request(ask("n"), 1.0)).node.id == "other"
+    registry.configure("a", NodeSettings(changed=2.0))
+    assert scheduler.on_request(ask(), 2.0) is QUEUED
+
+
+def test_4c_of_many_drained_nodes_some_are_named() -> None:
+    """A refusal is a line, whatever the size of the fleet."""
+    registry = fleet(*"abcde")
+    for node in registry:
+        registry.configure(node.id, NodeSettings(drain=True, changed=1.0))
+    assert refused(make_scheduler(registry).on_request(ask(), 1.0)).message.endswith("'a', 'b', 'c' and others")
 
 
 def test_4a_an_exclusion_that_is_due_is_tried_with_the_next_request() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from tests.core.making import fleet, indexes, make_node, make_scheduler, sample, scan
 
-from llm_router.contract import Address, Heartbeat, Registration, RuntimeFacts
+from llm_router.contract import Address, Heartbeat, NodeSettings, Registration, RuntimeFacts
 from llm_router.core.affinity import conversation
 from llm_router.core.ask import Ask
 from llm_router.core.estimates import Estimates
@@ -148,6 +148,11 @@ class AnyTraffic(RuleBasedStateMachine):
         self.registry.remove(node_id)
         self.tick(0.0)
 
+    @rule(node_id=NODES, drain=st.booleans())
+    def configure(self, node_id: str, drain: bool) -> None:  # noqa: FBT001 - hypothesis gives it
+        self.registry.configure(node_id, NodeSettings(drain=drain, changed=self.now))
+        self.tick(0.0)
+
     @rule(node_id=NODES, model=MODELS)
     def lift(self, node_id: str, model: str) -> None:
         self.registry.lift(node_id, model, "by an operator")
@@ -196,6 +201,7 @@ class AnyTraffic(RuleBasedStateMachine):
         if lease.trial:
             assert node.excluded[ask.model].trial
             assert node.id not in ask.tried
+            assert not node.settings.drain
         else:
             assert node in self.capable(ask)
         self.leases.append(lease)
@@ -216,10 +222,9 @@ class AnyTraffic(RuleBasedStateMachine):
         self.ended[ask] = how
 
     def capable(self, ask: Ask) -> list[Node]:
-        """Who may answer it: online, or else suspect; lists the model, has it not excluded, has not failed it."""
-        able = [
-            n for n in self.registry if ask.model in n.models and ask.model not in n.excluded and n.id not in ask.tried
-        ]
+        """Who may answer: online, or else suspect; not drained, lists it, has it not excluded, has not failed it."""
+        usable = [n for n in self.registry if not n.settings.drain and n.id not in ask.tried]
+        able = [n for n in usable if ask.model in n.models and ask.model not in n.excluded]
         online = [n for n in able if n.state is State.ONLINE]
         return online or [n for n in able if n.state is State.SUSPECT]
 

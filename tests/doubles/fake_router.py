@@ -13,7 +13,7 @@ from typing import Self
 import msgspec
 from aiohttp import web
 
-from llm_router.contract import NODES, ErrorBody, ErrorDetail, Registered
+from llm_router.contract import NODES, ErrorBody, ErrorDetail, NodeSettings, Registered, Seen
 
 SECRET = "given-by-the-fake-router"  # noqa: S105 - opens nothing
 
@@ -33,6 +33,7 @@ class FakeRouter:
         self.port = port
         self.refusals: list[tuple[int, bytes]] = []  # status and body of the next answers
         self.known: set[str] = set()
+        self.settings = NodeSettings()  # what it says that operators set of every node
         self.calls: asyncio.Queue[Said] = asyncio.Queue()
         self._runner: web.AppRunner | None = None
 
@@ -80,7 +81,7 @@ class FakeRouter:
             return self._refuse()
         if request.match_info["id"] not in self.known:
             return _json(404, refusal("no such node", "node_not_found"))
-        return _json(200, b"{}")
+        return _json(200, msgspec.json.encode(Seen("online", self.settings)))
 
     async def _take(self, request: web.Request, what: str) -> bytes:
         body = await request.read()

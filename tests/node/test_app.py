@@ -59,6 +59,8 @@ async def start(tmp_path: Path, router: FakeRouter) -> AsyncIterator[Start]:
 
     async def start(*options: str) -> Agent:
         command = [sys.executable, "-m", "llm_router", "node", "--home", str(tmp_path), "--router", router.url]
+        if "--runtime" not in options:
+            command += ["--runtime", "llamacpp"]
         log = tmp_path / "agent.log"
         with log.open("ab") as stderr:
             process = await asyncio.create_subprocess_exec(*command, *options, stdout=PIPE, stderr=stderr)
@@ -119,7 +121,7 @@ async def test_restarted(router: FakeRouter, start: Start) -> None:
     ("options", "words"),
     [
         (("--port", "{taken}"), "--port"),
-        (("--runtime", "ollama"), "--runtime ollama=http://127.0.0.1:11434"),
+        (("--runtime", "vllm"), "--runtime vllm: there is no such runtime"),
         (("--router", "ftp://host"), "--router"),
     ],
 )

@@ -33,6 +33,14 @@ def test_secrets_are_kept_by_router(path: Path) -> None:
     assert again.secret("http://other:8080") == ""
 
 
+def test_a_router_of_this_machine_may_move(path: Path) -> None:
+    """At another port it is still the one that gave the secret; one elsewhere is not shown it."""
+    Identity.load(path).keep("http://127.0.0.1:8080", "hush")
+    again = Identity.load(path)
+    assert again.secret("http://127.0.0.1:9000") == again.secret("http://[::1]:8080") == "hush"
+    assert again.secret("http://127.example:8080") == "" == again.secret(ROUTER)
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such modes")
 def test_only_its_user_can_read_it(path: Path) -> None:
     """The file has mode 0600 from the first time on."""

@@ -11,7 +11,7 @@ import pytest
 from tests.doubles.fake_router import SECRET, FakeRouter, refusal
 from tests.node.conftest import Journal
 
-from llm_router.contract import Heartbeat, Registration, parse_address
+from llm_router.contract import Heartbeat, NodeSettings, Registration, parse_address
 from llm_router.node.identity import Identity
 from llm_router.node.link import Link, delay
 
@@ -133,6 +133,22 @@ async def test_a_router_that_goes_and_comes(tmp_path: Path, session: aiohttp.Cli
             await second.next("register")
     finally:
         await keeping.__aexit__(None, None, None)
+
+
+async def test_settings_are_taken_and_given_back(
+    house: House, router: FakeRouter, journal: Journal, tmp_path: Path
+) -> None:
+    """What operators set comes with a heartbeat's answer, and goes to a router that has forgotten us (F3)."""
+    router.settings = NodeSettings("box", ["lab"], drain=True, changed=5.0)
+    async with house.up() as link:
+        first = await router.next("register")
+        assert msgspec.json.decode(first.body, type=Registration).settings == NodeSettings()
+        await journal.entry("settings.changed")
+        router.forget()
+        link.changed()
+        again = await router.next("register")
+        assert msgspec.json.decode(again.body, type=Registration).settings == router.settings
+    assert (tmp_path / "settings.json").exists()
 
 
 async def test_refused(house: House, router: FakeRouter, journal: Journal) -> None:

@@ -73,6 +73,8 @@ def _others(
 def _why_not(node: Node, model: str, now: float) -> str:
     if model not in node.models:
         return "it does not list the model"
+    if node.settings.drain:
+        return "drained by an operator"
     if (exclusion := node.excluded.get(model)) is not None:
         left = max(0.0, exclusion.until - now)
         return f"the model failed there ({exclusion.reason}); it is tried again in {left:.0f} s"

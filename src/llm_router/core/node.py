@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from llm_router.contract import Address, ExcludedModel, Gpu, Heartbeat, NodeKind, NodeView, RuntimeFacts
+from llm_router.contract import (
+    Address,
+    Backend,
+    ExcludedModel,
+    Heartbeat,
+    NodeKind,
+    NodeSettings,
+    NodeView,
+    RuntimeFacts,
+)
 from llm_router.core.ask import Ask
 from llm_router.core.health import State
 
@@ -37,6 +46,7 @@ _changes = count(1)
 class Node:
     """One place where models run.
 
+    `own_name` is what it calls itself, or was attached as; `name` is what it is shown as, see `configure`.
     `leases` are the requests that it is answering; `claims` those that would rather wait for it than go elsewhere.
     `warm` are the models that are in its memory or on their way there: model -> when it is ready; `used`: model -> when
     it was asked for last, or answered; `holds`: how many fit into memory, infinity until it was seen to make room.
@@ -49,6 +59,7 @@ class Node:
         "_idle_since",
         "_idle_since_is_known",
         "address",
+        "backend",
         "changed",
         "claims",
         "dialects",
@@ -66,10 +77,12 @@ class Node:
         "models_version",
         "name",
         "os",
+        "own_name",
         "pace",
         "rates",
         "report",
         "runtimes",
+        "settings",
         "slots",
         "soonest",
         "state",
@@ -93,7 +106,7 @@ class Node:
         models: Iterable[str] = (),
     ) -> None:
         self.id = id
-        self.name = name
+        self.own_name = self.name = name
         self.kind: NodeKind = kind
         self.address = address
         self.dialects = dialects
@@ -104,6 +117,8 @@ class Node:
         self.state = state
         self.models = tuple(models)
         self.models_version = 0
+        self.backend: Backend = "cpu"
+        self.settings = NodeSettings()
         self.report = Heartbeat()
         self.leases: set[Lease] = set()
         self.excluded: dict[str, Exclusion] = {}
@@ -134,6 +149,12 @@ class Node:
     def change(self) -> None:
         """Something is different that it is weighed by."""
         self.changed = next(_changes)
+
+    def configure(self, settings: NodeSettings) -> None:
+        """These are its settings; a name in them stands before its own (requirement F3)."""
+        self.settings = settings
+        self.name = settings.name or self.own_name
+        self.change()
 
     def warm_up(self, model: str, ready: float) -> None:
         """The model is in memory, or on its way there until `ready`."""
@@ -169,7 +190,6 @@ class Node:
 
     def view(self) -> NodeView:
         """What `GET /v0/nodes` shows. Times are those of `now`."""
-        gpus: list[Gpu] = self.report.gpus
         return NodeView(
             id=self.id,
             name=self.name,
@@ -188,7 +208,10 @@ class Node:
             failed=self.failed,
             cpu=self.report.cpu,
             memory=self.report.memory,
-            gpus=gpus,
+            gpus=self.report.gpus,
+            backend=self.backend,
+            progress=self.report.progress,
+            settings=self.settings,
             os=self.os,
             last_seen=self.last_seen,
         )

@@ -2,7 +2,8 @@
 
 Rule 1: all state about nodes lives here, and only the methods below change it; leases are the scheduler's.
 Rule 2: `online`, `suspects`, `excluded` and `warm` are indexes by model, kept up to date by every change; a request
-        looks up, never scans. A node that lists a model and is online or suspect is in one of the first three.
+        looks up, never scans. A node that lists a model, is online or suspect and not drained is in one of the first
+        three.
 Rule 3: what a change means to others (log, database, dashboard) is said by the `Change`s that a method returns.
 
 On a router a node is an agent or an attached server; on an agent it is a runtime (one llama.cpp process, one Ollama).
@@ -13,12 +14,12 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from llm_router.contract import Address, Heartbeat, Registration
+from llm_router.contract import Address, Heartbeat, NodeSettings, Registration
 from llm_router.core.exclusions import Exclusion
 from llm_router.core.health import Signal, State, after
 from llm_router.core.node import DEFAULT_SLOTS, EVERY_DIALECT, Node
 
-_IN_ROTATION = frozenset({State.ONLINE, State.SUSPECT})
+IN_ROTATION = frozenset({State.ONLINE, State.SUSPECT})
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -81,25 +82,43 @@ class Registry:
     def register(
         self, node_id: str, message: Registration, address: Address, *, local: bool, now: float
     ) -> list[Change]:
-        """An agent introduced itself: known again under its id, or new. Its models are to be pulled next."""
+        """An agent introduced itself: known again under its id, or new. Its models are to be pulled next.
+
+        Of its copy of the settings and ours, the one changed last counts.
+        """
         node = self.nodes.get(node_id)
         if node is None:
             node = Node(node_id, message.machine_name, "agent", address, dialects=EVERY_DIALECT)
             self.nodes[node_id] = node
         node.address = address
-        node.name = message.machine_name
+        node.own_name = message.machine_name
+        node.configure(node.settings)
         node.runtimes = tuple(message.runtimes)
         node.slots = sum(r.slots for r in node.runtimes) or DEFAULT_SLOTS
         node.os = message.os
+        node.backend = message.backend
         node.local = local
         node.models_version = message.models_version
         node.report = Heartbeat(gpus=message.gpus)
-        node.change()
         node.last_seen = now
+        settings = max(node.settings, message.settings, key=lambda s: s.changed)
+        changes = self.configure(node_id, settings)
         return [
             Change("node.registered", node.id, node.name, address.url),
+            *changes,
             *self.signal(node_id, Signal.REGISTERED, now),
         ]
+
+    def configure(self, node_id: str, settings: NodeSettings) -> list[Change]:
+        """These are the node's settings now. A drained one is asked for nothing; what it is answering goes on."""
+        node = self.nodes.get(node_id)
+        if node is None or settings == node.settings:
+            return []
+        what = _difference(node.settings, settings)
+        self._unlist(node)
+        node.configure(settings)
+        self._list(node)
+        return [Change("node.changed", node.id, node.name, what)]
 
     def remove(self, node_id: str) -> list[Change]:
         """Forget a node. A request that it is answering goes on."""
@@ -139,6 +158,8 @@ class Registry:
         node.change()
         node.models_version = report.models_version
         node.slots = report.slots or node.slots
+        if report.runtimes:  # one may have come up, or be another version now
+            node.runtimes, node.backend = tuple(report.runtimes), report.backend
         node.last_seen = now
         self._settle_warm(node, before, set(report.loaded))
         return lifted + self.signal(node_id, Signal.HEARTBEAT, now)
@@ -169,7 +190,7 @@ class Registry:
         A node out of rotation has nothing to be excluded from: what failed there began before it restarted or left.
         """
         node = self.nodes.get(node_id)
-        if node is None or model not in node.models or node.state not in _IN_ROTATION:
+        if node is None or model not in node.models or node.state not in IN_ROTATION:
             return []
         exclusion = node.excluded.get(model)
         if exclusion is None:
@@ -251,11 +272,22 @@ class Registry:
             _take_out(index, model, node)
 
     def _index_of(self, node: Node, model: str) -> dict[str, list[Node]] | None:
-        if node.state not in _IN_ROTATION:
+        if node.state not in IN_ROTATION or node.settings.drain:
             return None
         if model in node.excluded:
             return self.excluded
         return self.online if node.state is State.ONLINE else self.suspects
+
+
+def _difference(old: NodeSettings, new: NodeSettings) -> str:
+    """What is other, in words."""
+    said = {
+        "name": f"name '{new.name}'" if new.name else "its own name",
+        "tags": f"tags {', '.join(new.tags)}" if new.tags else "no tags",
+        "notes": "notes",
+        "drain": "drained" if new.drain else "no longer drained",
+    }
+    return "; ".join(words for field, words in said.items() if getattr(old, field) != getattr(new, field))
 
 
 def _take_out(index: dict[str, list[Node]], model: str, node: Node) -> None:

@@ -3,7 +3,8 @@
     1  no node has ever come                             -> NoNodes           503
     2  every node is offline                             -> AllNodesOffline   503
     3  nobody lists the model                            -> ModelNotFound     404
-    4  who can answer: online, lists the model, not excluded, has not failed this request; at most DRAWN of them
+    4  who can answer: online, not drained, lists the model, has it not excluded, has not failed this request; at most
+       DRAWN of them
        4a  an exclusion is due for a trial, and the request may fail there (requirement C7) -> Lease, as a trial
        4b  none: the suspects among them, likewise
        4c  none                                          -> NoCapableNodes    503
@@ -36,7 +37,7 @@ from llm_router.core.health import State
 from llm_router.core.node import Lease, Node
 from llm_router.core.policies import Policy
 from llm_router.core.rates import Sample
-from llm_router.core.registry import Registry
+from llm_router.core.registry import IN_ROTATION, Registry
 from llm_router.errors import (
     AllNodesOffline,
     ModelNotFound,
@@ -52,6 +53,7 @@ ASKED = 64  # waiting requests of one model that are offered a place before it i
 STRIDE = (5**0.5 - 1) / 2  # of the nodes, from one draw to the next; the golden ratio falls in step with nothing
 LEARN_EVERY = 0.05  # seconds between two requests that are learned from: a fast node tells as much with every tenth
 LONGEST_RETRY = 60  # seconds that a refused client is told to wait at most
+NAMED = 3  # drained nodes that a refusal names: enough to know where to look
 
 
 class Queued:
@@ -213,7 +215,7 @@ class Scheduler:
         """Whether it is one of those of step 4."""
         model = ask.model
         listed = node.state is State.ONLINE and model in node.models and model not in node.excluded
-        return listed and node.id not in ask.tried
+        return listed and not node.settings.drain and node.id not in ask.tried
 
     def _on_trial(self, ask: Ask, now: float) -> Node | None:
         """A node on which the model failed a while ago. It may fail again: then the request moves on, if it can."""
@@ -301,15 +303,22 @@ class Scheduler:
             return ModelNotFound(f"model '{model}' not found: no node lists it")
         excluded = registry.excluded.get(model)
         if excluded is None:  # 4c
-            return NoCapableNodes(f"no online node can run model '{model}' now")
+            return NoCapableNodes(f"no online node can run model '{model}' now{self._drained(model)}")
         node = min(excluded, key=lambda n: n.excluded[model].until)
         seconds = math.ceil(max(1.0, node.excluded[model].until - now))
         return NoCapableNodes(
             f"model '{model}' failed on every online node that has it "
             f"(node '{node.name}': {node.excluded[model].reason}); it is tried again "
-            f"in {seconds} s, or when an operator lifts the exclusion",
+            f"in {seconds} s, or when an operator lifts the exclusion{self._drained(model)}",
             retry_after=seconds,
         )
+
+    def _drained(self, model: str) -> str:
+        """Who could run it, but for an operator's word."""
+        drained = [n for n in self._registry if n.settings.drain and n.state in IN_ROTATION and model in n.models]
+        names = [f"'{n.name}'" for n in drained]
+        shown = ", ".join(names[:NAMED])
+        return f"; drained by an operator: {shown}{' and others' if len(names) > NAMED else ''}" if names else ""
 
     def _full(self, ask: Ask, waiting: int) -> RouterError:
         seconds = self._again_in(ask.model, waiting)

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 from collections.abc import Iterator
 from itertools import islice
+from typing import Any
 
 import structlog
 
@@ -85,7 +86,7 @@ class Client(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport  # type: ignore[assignment]  # asyncio's types know no better
         peer = transport.get_extra_info("peername")
-        self.host = str(peer[0]) if peer else ""
+        self.host = _host(peer) if peer else ""
         self._since = self._plane.now()
         if self._gateway.is_full():
             self._turn_away()
@@ -358,6 +359,14 @@ class Gateway:
         for client in some:
             if client in self.clients:  # still
                 client.sweep(now)
+
+
+def _host(peer: tuple[Any, ...]) -> str:
+    """The client's address; a link-local one with its zone, without which nobody can call back (RFC 4007, section 11).
+
+    `peer` is (address, port), or of IPv6 (address, port, flow, zone).
+    """
+    return f"{peer[0]}%{peer[3]}" if len(peer) == 4 and peer[3] else str(peer[0])
 
 
 def _origins(patterns: list[str]) -> Origins:

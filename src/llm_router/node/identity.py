@@ -3,7 +3,6 @@
 Both lie in one file that only the node's user can read; a node without it is a new one to its router.
 """
 
-import os
 from pathlib import Path
 from typing import Self
 from uuid import uuid4
@@ -12,11 +11,15 @@ import msgspec
 
 from llm_router.contract import UNREADABLE
 from llm_router.errors import ConfigError
+from llm_router.node.files import write_private
 
 
 class _File(msgspec.Struct):
     node_id: str
     secrets: dict[str, str] = {}
+
+
+_HERE = ("http://127.0.0.1:", "http://localhost:", "http://[::1]:")  # how URLs of routers on this machine begin
 
 
 class Identity:
@@ -45,8 +48,13 @@ class Identity:
         return cls(path, known.node_id, known.secrets)
 
     def secret(self, router: str) -> str:
-        """What this router gave us; empty where it gave nothing yet."""
-        return self._secrets.get(router, "")
+        """What this router gave us; empty where it gave nothing yet.
+
+        One on this machine that gave nothing is taken for the last one that did: it may have had another port then.
+        """
+        if router in self._secrets or not _is_here(router):
+            return self._secrets.get(router, "")
+        return next((self._secrets[url] for url in reversed(self._secrets) if _is_here(url)), "")
 
     def keep(self, router: str, secret: str) -> None:
         """Remember what a router gave us.
@@ -59,15 +67,12 @@ class Identity:
             self._save()
 
     def _save(self) -> None:
-        """Whole or not at all, and never readable by others, not even for a moment."""
-        partial = self.path.with_name(f".{self.path.name}.{os.getpid()}.partial")
+        """To outlive a power cut: a router that has given us a secret keeps to it."""
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            partial.unlink(missing_ok=True)
-            with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-                file.write(msgspec.json.encode(_File(self.node_id, self._secrets)))
-                file.flush()
-                os.fsync(file.fileno())  # a router that was told of a secret keeps to it: it must outlive a power cut
-            partial.replace(self.path)
+            write_private(self.path, msgspec.json.encode(_File(self.node_id, self._secrets)))
         except OSError as error:
             raise ConfigError(f"{self.path} cannot be written: {error.strerror}") from error
+
+
+def _is_here(url: str) -> bool:
+    return url.startswith(_HERE)

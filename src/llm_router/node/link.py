@@ -1,5 +1,7 @@
 """The agent's calls to its router: register, a heartbeat every 5 seconds, goodbye.
 
+It carries what operators set of the node both ways: our copy with a registration, the router's in a heartbeat's answer.
+
 register ── accepted ──▶ heartbeat at once and every HEARTBEAT_EVERY ── 404 ──▶ register, at once
    ▲                         │
    └── whatever fails is tried again after 1 s, doubling to 60 s, with jitter, forever (requirement A7)
@@ -10,6 +12,7 @@ import contextlib
 import math
 import random
 from collections.abc import Callable
+from typing import TypeVar
 
 import aiohttp
 import msgspec
@@ -24,10 +27,14 @@ from llm_router.contract import (
     Heartbeat,
     Registered,
     Registration,
+    Seen,
 )
 from llm_router.errors import NodeNotFound, RegistrationRefused, RouterError, UpstreamFailed, WrongSecret
 from llm_router.gateway.probe import why
 from llm_router.node.identity import Identity
+from llm_router.node.settings import KeptSettings
+
+T = TypeVar("T")
 
 FIRST_DELAY = 1.0  # seconds (requirement A7)
 LONGEST_DELAY = 60.0
@@ -54,12 +61,14 @@ class Link:
         report: Callable[[], Heartbeat],
         log: FilteringBoundLogger,
     ) -> None:
+        """The copy of the settings lies beside the identity."""
         self._router = router.url
         self._identity = identity
         self._session = session
         self._introduce = introduce
         self._report = report
         self._log = log.bind(router=router.url)
+        self._settings = KeptSettings.load(identity.path.with_name("settings.json"), self._log)
         self._registered = False
         self._changed = asyncio.Event()
 
@@ -76,7 +85,9 @@ class Link:
             else:
                 failures, wait = 0, HEARTBEAT_EVERY
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), wait)
+                # Not `wait_for`: before Python 3.12 it can swallow a cancellation that comes with the event.
+                async with asyncio.timeout(wait):
+                    await self._changed.wait()
             self._changed.clear()
 
     def changed(self) -> None:
@@ -103,18 +114,23 @@ class Link:
             await self._beat()  # so that load and loaded models are known from the start
 
     async def _register(self) -> None:
-        answer = await self._post(NODES, msgspec.json.encode(self._introduce()), ANSWER_WITHIN)
-        try:
-            registered = msgspec.json.decode(answer, type=Registered)
-        except UNREADABLE as error:
-            raise UpstreamFailed(f"{self._router}{NODES} does not answer as a router does: {error}") from error
+        message = msgspec.structs.replace(self._introduce(), settings=self._settings.current)
+        answer = await self._post(NODES, msgspec.json.encode(message), ANSWER_WITHIN)
+        registered = self._read(NODES, answer, Registered)
         self._identity.keep(self._router, registered.node_secret)
         self._registered = True
         self._log.info("router.registered", node_id=registered.node_id, state=registered.state)
 
     async def _beat(self) -> None:
         path = f"{NODES}/{self._identity.node_id}/heartbeat"
-        await self._post(path, msgspec.json.encode(self._report()), ANSWER_WITHIN)
+        answer = await self._post(path, msgspec.json.encode(self._report()), ANSWER_WITHIN)
+        await self._settings.take(self._read(path, answer, Seen).settings)
+
+    def _read(self, path: str, answer: bytes, kind: type[T]) -> T:
+        try:
+            return msgspec.json.decode(answer, type=kind)
+        except UNREADABLE as error:
+            raise UpstreamFailed(f"{self._router}{path} does not answer as a router does: {error}") from error
 
     async def _post(self, path: str, body: bytes, seconds: float) -> bytes:
         headers = {"content-type": "application/json"}

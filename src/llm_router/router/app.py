@@ -30,6 +30,7 @@ from llm_router.gateway.plane import DataPlane
 from llm_router.gateway.server import Gateway
 from llm_router.gateway.signals import stop_requested
 from llm_router.gateway.upstream import Pool
+from llm_router.router.announce import Announcement, addresses_of
 from llm_router.router.api.events import event_routes
 from llm_router.router.api.health import health_routes
 from llm_router.router.api.nodes import node_routes
@@ -115,6 +116,10 @@ async def serving(config: RouterConfig) -> AsyncIterator[int]:
         await prober.first_looks(FIRST_LOOKS)
         port = await _listen(gateway, config)
         stack.push_async_callback(gateway.drain, config.drain_timeout)
+        if config.announce and (addresses := await addresses_of(config.host)):
+            announcement = Announcement(addresses, port, log)
+            announcement.start()
+            stack.push_async_callback(announcement.stop)
         gc.freeze()  # what is there now stays: the collector need not look at all of it again and again
         url = Address(config.host, port).url
         log.info("router.started", url=url, version=__version__, policy=config.policy, nodes=len(registry.nodes))

@@ -18,6 +18,7 @@ from llm_router.contract import (
     Attach,
     Heartbeat,
     NodeKind,
+    NodeSettings,
     NodeView,
     Registered,
     Registration,
@@ -34,6 +35,7 @@ from llm_router.router.clock import epoch
 from llm_router.router.credentials import Credential, Credentials
 from llm_router.router.prober import Prober
 from llm_router.router.rows import restored
+from llm_router.router.settings import SettingsChange, changed, check
 from llm_router.router.store.queries import StoredNode
 
 log = structlog.get_logger()
@@ -70,6 +72,7 @@ class Fleet:
             RegistrationRefused: its models cannot be fetched, or it has none (requirement A4).
         """
         address = _usable(message, seen)
+        message = _within_limits(message)
         node_id = message.node_id
         new = node_id not in self.registry.nodes
         secret = self._credentials.issue(node_id) if new else self._credentials.readmit(node_id, secret)
@@ -87,7 +90,8 @@ class Fleet:
             listing = await self._prober.pull("agent", address)
         except UpstreamFailed as error:
             raise RegistrationRefused(
-                f"the list of models cannot be fetched: {error.message}", "model_list_unavailable"
+                f"the list of models cannot be fetched: {error.message} (if it is elsewhere, --advertise says where)",
+                "model_list_unavailable",
             ) from error
         if not listing.models:
             raise RegistrationRefused(f"{address.url}/v1/models lists no model", "no_executable_models")
@@ -178,6 +182,17 @@ class Fleet:
         self._credentials.forget(node_id)
         self._publish(self.registry.remove(node_id))
 
+    def change(self, node_id: str, change: SettingsChange) -> Node:
+        """Set what operators set of a node. An agent hears of it with its next heartbeat.
+
+        Raises:
+            NodeNotFound: there is none with this id.
+            BadRequest: a value is over a limit.
+        """
+        node = self.node(node_id)
+        self._publish(self.registry.configure(node_id, changed(node.settings, change, time.time())))
+        return node
+
     def lift(self, node_id: str, model: str) -> None:
         """The model may be asked of this node again.
 
@@ -244,3 +259,13 @@ def _usable(message: Registration, seen: str) -> Address:
     if not 0 < message.port < 65536:
         raise BadRequest(f"port: a node listens on one from 1 to 65535, not on {message.port}")
     return node_address(message, seen)
+
+
+def _within_limits(message: Registration) -> Registration:
+    """With a copy of the settings that could have been set here, or none: a node is not turned away for that."""
+    try:
+        check(message.settings)
+    except BadRequest as error:
+        log.warning("node.settings_ignored", node_id=message.node_id, reason=error.message)
+        return msgspec.structs.replace(message, settings=NodeSettings())
+    return message

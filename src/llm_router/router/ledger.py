@@ -98,7 +98,8 @@ class Ledger:
     async def _write_on(self) -> None:
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), FLUSH_EVERY)
+                async with asyncio.timeout(FLUSH_EVERY):
+                    await self._wake.wait()
             self._wake.clear()
             last = self._stopping
             await self.flush()

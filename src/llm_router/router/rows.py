@@ -17,7 +17,7 @@ def snapshot(registry: Registry, credentials: Credentials, node_id: str) -> Stor
     credential = credentials.of(node_id)
     return StoredNode(
         id=node.id,
-        name=node.name,
+        name=node.own_name,
         kind=node.kind,
         url=node.address.url if node.address else "",
         runtimes=list(node.runtimes),
@@ -29,16 +29,18 @@ def snapshot(registry: Registry, credentials: Credentials, node_id: str) -> Stor
         last_seen=epoch(node.last_seen),
         secret_hash=credential.hash,
         secret_proven=credential.proven,
+        backend=node.backend,
+        settings=node.settings,
     )
 
 
 def restored(row: StoredNode) -> Node:
-    """The node of an earlier run: with the models it had, and offline until somebody has seen it.
+    """The node of an earlier run: with the models and settings it had, and offline until somebody has seen it.
 
     Raises:
         BadRequest: the row's URL is none.
     """
-    return Node(
+    node = Node(
         row.id,
         row.name,
         row.kind,
@@ -51,3 +53,6 @@ def restored(row: StoredNode) -> Node:
         state=State.OFFLINE,
         models=row.models,
     )
+    node.backend = row.backend
+    node.configure(row.settings)
+    return node

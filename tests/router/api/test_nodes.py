@@ -11,7 +11,7 @@ from tests.doubles.fake_runtime import FakeRuntime, Faults, Options
 from tests.router.fake_node import FakeNode
 
 from llm_router.config import RouterConfig
-from llm_router.contract import Attach, Heartbeat, NodeView, Registered
+from llm_router.contract import Attach, Heartbeat, NodeSettings, NodeView, Registered, Seen
 from llm_router.router.app import serving
 from llm_router.router.store import queries
 from llm_router.router.store.database import Database
@@ -19,9 +19,7 @@ from llm_router.router.store.database import Database
 Reply = tuple[int, Any]
 
 
-async def call(
-    api: aiohttp.ClientSession, method: str, path: str, body: msgspec.Struct | None = None, secret: str = ""
-) -> Reply:
+async def call(api: aiohttp.ClientSession, method: str, path: str, body: object = None, secret: str = "") -> Reply:
     """Status and decoded body."""
     headers = {"authorization": f"Bearer {secret}"} if secret else {}
     data = None if body is None else msgspec.json.encode(body)
@@ -116,7 +114,7 @@ async def test_a_node_that_never_got_its_secret_may_ask_again(api: aiohttp.Clien
     status, answer = await register(api, node)
     assert status == 200
     reply = await call(api, "POST", "/v0/nodes/n1/heartbeat", Heartbeat(), answer["node_secret"])
-    assert reply == (200, {"state": "online"})
+    assert (reply[0], reply[1]["state"]) == (200, "online")
 
 
 async def test_a_restarted_node_that_cannot_be_reached_any_more_is_out(
@@ -133,7 +131,7 @@ async def test_heartbeats_are_shown(api: aiohttp.ClientSession, node: FakeNode) 
     """Requirement D1."""
     secret = (await joined(api, node)).node_secret
     report = Heartbeat(cpu=31.5, memory=40.0, loaded=["m"])
-    assert await call(api, "POST", "/v0/nodes/n1/heartbeat", report, secret) == (200, {"state": "online"})
+    assert (await call(api, "POST", "/v0/nodes/n1/heartbeat", report, secret))[0] == 200
     view = await shown(api)
     assert (view.cpu, view.memory, view.loaded) == (31.5, 40.0, ["m"])
 
@@ -283,6 +281,105 @@ async def test_an_exclusion_is_shown_and_can_be_lifted(api: aiohttp.ClientSessio
 async def test_an_exclusion_of_an_unknown_node_cannot_be_lifted(api: aiohttp.ClientSession) -> None:
     """404 that says which is unknown."""
     assert code(await call(api, "DELETE", "/v0/nodes/nobody/exclusions/m")) == (404, "node_not_found")
+
+
+async def test_settings_are_changed_told_and_shown(api: aiohttp.ClientSession, node: FakeNode) -> None:
+    """Requirement F3: the answer is the node as it is now; it hears of it with its next heartbeat; it is on record."""
+    secret = (await joined(api, node)).node_secret
+    before = (await call(api, "POST", "/v0/nodes/n1/heartbeat", Heartbeat(), secret))[1]
+    assert msgspec.convert(before, Seen) == Seen("online")
+    status, answer = await call(api, "PATCH", "/v0/nodes/n1", {"name": "GPU box 東京", "tags": ["lab"]})
+    assert status == 200
+    view = msgspec.convert(answer, NodeView)
+    assert (view.name, view.settings.tags, view.settings.drain) == ("GPU box 東京", ["lab"], False)
+    assert view.settings.changed > 1_500_000_000
+    after = (await call(api, "POST", "/v0/nodes/n1/heartbeat", Heartbeat(), secret))[1]
+    assert msgspec.convert(after, Seen) == Seen("online", view.settings)
+    again = await shown(api)
+    assert (again.name, again.settings) == (view.name, view.settings)
+    _, events = await call(api, "GET", "/v0/events?limit=1")
+    assert (events[0]["event"], events[0]["name"]) == ("node.changed", "GPU box 東京")
+    assert events[0]["detail"] == "name 'GPU box 東京'; tags lab"
+
+
+async def test_an_empty_name_gives_the_machines_own_back(api: aiohttp.ClientSession, node: FakeNode) -> None:
+    """Requirement F3: and what was set besides stays."""
+    await joined(api, node)
+    await call(api, "PATCH", "/v0/nodes/n1", {"name": "box", "notes": "ask Mia"})
+    assert (await shown(api)).name == "box"
+    _, answer = await call(api, "PATCH", "/v0/nodes/n1", {"name": ""})
+    assert (answer["name"], answer["settings"]["notes"]) == ("fake machine", "ask Mia")
+
+
+@pytest.mark.parametrize(
+    ("body", "word"),
+    [
+        ({"nmae": "x", "slots": 4}, "nmae, slots"),
+        ({"name": "box", "changed": 5.0}, "changed"),
+        ({"name": "x" * 101}, "100 characters"),
+        ({"name": 5}, "name"),
+        ({"name": None}, "name"),
+        ({"drain": "yes"}, "drain"),
+        ({"tags": "lab"}, "tags"),
+        ({"tags": ["a,b"]}, "commas"),
+        ([], "object"),
+    ],
+)
+async def test_settings_that_cannot_be_are_refused(
+    api: aiohttp.ClientSession, node: FakeNode, body: object, word: str
+) -> None:
+    """400 that says what is wrong, and nothing is changed, not even what could have been."""
+    await joined(api, node)
+    reply = await call(api, "PATCH", "/v0/nodes/n1", body)
+    assert code(reply) == (400, "invalid_request")
+    assert word in reply[1]["error"]["message"]
+    assert (await shown(api)).settings == NodeSettings()
+
+
+async def test_settings_of_an_unknown_node(api: aiohttp.ClientSession) -> None:
+    """404."""
+    assert code(await call(api, "PATCH", "/v0/nodes/nobody", {"drain": True})) == (404, "node_not_found")
+
+
+async def test_a_drained_node_is_asked_for_nothing(api: aiohttp.ClientSession, node: FakeNode) -> None:
+    """Requirements F3 and B3: its models are not listed, a request for one is told why; until it is used again."""
+    await joined(api, node)
+    await call(api, "PATCH", "/v0/nodes/n1", {"drain": True})
+    assert (await shown(api)).state == "online"
+    assert (await call(api, "GET", "/v1/models"))[1]["data"] == []
+    status, answer = await call(api, "POST", "/v1/chat/completions", {"model": "m", "messages": []})
+    assert (status, answer["error"]["code"]) == (503, "no_capable_nodes")
+    assert "drained by an operator: 'fake machine'" in answer["error"]["message"]
+    await call(api, "PATCH", "/v0/nodes/n1", {"drain": False})
+    assert [m["id"] for m in (await call(api, "GET", "/v1/models"))[1]["data"]] == ["m"]
+
+
+async def test_settings_outlive_the_router(config: RouterConfig, node: FakeNode) -> None:
+    """Requirements A8 and F3: those of an agent and of an attached server, from the moment at which they were set."""
+    settings = {"name": "box", "tags": ["lab"], "notes": "ask Mia", "drain": True}
+    ids = []
+    async with serving(config) as port, aiohttp.ClientSession(f"http://127.0.0.1:{port}") as api:
+        ids = [(await joined(api, node)).node_id]
+        ids.append((await call(api, "POST", "/v0/nodes/attach", Attach(node.address.url, "openai")))[1]["id"])
+        views = [msgspec.convert((await call(api, "PATCH", f"/v0/nodes/{i}", settings))[1], NodeView) for i in ids]
+    async with serving(config) as port, aiohttp.ClientSession(f"http://127.0.0.1:{port}") as api:
+        for node_id, view in zip(ids, views, strict=True):
+            again = await shown(api, node_id)
+            assert (again.name, again.settings) == ("box", view.settings)
+            while (await shown(api, node_id)).state != "online":
+                pass
+        assert (await call(api, "GET", "/v1/models"))[1]["data"] == []
+
+
+async def test_a_router_without_its_database_has_them_from_the_node(api: aiohttp.ClientSession, node: FakeNode) -> None:
+    """Requirement F3: the copy comes with the registration; one that could not have been set here is left aside."""
+    copy = NodeSettings("box", ["lab"], drain=True, changed=1_700_000_000.0)
+    message = msgspec.structs.replace(node.registration(), settings=copy)
+    assert (await call(api, "POST", "/v0/nodes", message))[0] == 201
+    assert ((await shown(api)).name, (await shown(api)).settings) == ("box", copy)
+    bad = msgspec.structs.replace(node.registration("n2"), settings=NodeSettings("x" * 101, changed=1.0))
+    assert (await call(api, "POST", "/v0/nodes", bad))[0] == 201
+    assert ((await shown(api, "n2")).name, (await shown(api, "n2")).settings) == ("fake machine", NodeSettings())
 
 
 async def test_nodes_are_listed_by_name(api: aiohttp.ClientSession, node: FakeNode) -> None:

@@ -7,6 +7,7 @@ import pytest
 from alembic import command
 from sqlalchemy import create_engine, text
 
+from llm_router.contract import NodeSettings
 from llm_router.router.store import migrate, queries, schema
 from llm_router.router.store.database import Database, revision
 
@@ -66,6 +67,23 @@ async def test_0002_keeps_requests_that_never_waited(of_0001: Path) -> None:
     waited = msgspec.structs.replace(done, id="r3", waited=2.5)
     await database.append([waited])
     assert await database.run(queries.latest_requests, 1) == [waited]
+    await database.close()
+
+
+NODE = """
+INSERT INTO nodes (id, name, kind, url, runtimes, slots, os, local, state, models, last_seen, secret_hash,
+    secret_proven)
+VALUES ('n1', 'box', 'agent', 'http://10.0.0.7:11435', '[]', 4, 'Linux', 0, 'online', '["m"]', 1.5, 'hash', 1)
+"""
+
+
+async def test_0004_knows_of_no_settings_yet(tmp_path: Path) -> None:
+    """A node is as it was; nothing was set of it, so that a copy of its own counts."""
+    database = Database(database_of(tmp_path / "router.db", "0003", NODE))
+    await database.open()
+    (node,) = await database.run(queries.load_nodes)
+    assert (node.name, node.models, node.secret_hash, node.secret_proven) == ("box", ["m"], "hash", True)
+    assert (node.backend, node.settings) == ("cpu", NodeSettings())
     await database.close()
 
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection, create_engine
 
-from llm_router.contract import RuntimeFacts
+from llm_router.contract import NodeSettings, RuntimeFacts
 from llm_router.core.health import State
 from llm_router.core.usage import RequestRecord
 from llm_router.router.store import queries, schema, writer
@@ -29,6 +29,8 @@ NODE = StoredNode(
     last_seen=1_700_000_000.25,
     secret_hash="0" * 64,
     secret_proven=True,
+    backend="cuda",
+    settings=NodeSettings("東京 1", ["lab", "big"], "two\nlines", drain=True, changed=1_700_000_000.5),
 )
 
 

@@ -1,15 +1,16 @@
-"""`/v0/nodes`: agents register and report, operators look, attach, lift exclusions and remove."""
+"""`/v0/nodes`: agents register and report, operators look, attach, change settings, lift exclusions and remove."""
 
 from urllib.parse import unquote
 
-from litestar import Request, Response, delete, get, post
+from litestar import Request, Response, delete, get, patch, post
 from litestar.datastructures import State
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath, JSONBody
 
-from llm_router.contract import NODES, Attach, Heartbeat, NodeView, Registered, Registration
+from llm_router.contract import NODES, Attach, Heartbeat, NodeView, Registered, Registration, Seen
 from llm_router.router.fleet import Fleet, view
 from llm_router.router.ledger import Ledger
+from llm_router.router.settings import SettingsChange, check_fields
 
 Call = Request[None, None, State]
 
@@ -29,9 +30,10 @@ def _agent_routes(fleet: Fleet) -> list[HTTPRouteHandler]:
         return Response(answer, status_code=201 if new else 200)
 
     @post(NODES + "/{node_id:str}/heartbeat", status_code=200)
-    async def heartbeat(request: Call, node_id: FromPath[str], data: JSONBody[Heartbeat]) -> dict[str, str]:
-        """An agent reports; the answer tells it the state it is in. 404: it has to register first."""
-        return {"state": fleet.heartbeat(node_id, data, _bearer(request)).state.value}
+    async def heartbeat(request: Call, node_id: FromPath[str], data: JSONBody[Heartbeat]) -> Seen:
+        """An agent reports; the answer tells it the state and settings that it has. 404: it has to register first."""
+        node = fleet.heartbeat(node_id, data, _bearer(request))
+        return Seen(node.state.value, node.settings)
 
     @post(NODES + "/{node_id:str}/goodbye", status_code=204)
     async def goodbye(request: Call, node_id: FromPath[str]) -> None:
@@ -52,6 +54,14 @@ def _operator_routes(fleet: Fleet, ledger: Ledger) -> list[HTTPRouteHandler]:
         """One node."""
         return view(fleet.node(node_id))
 
+    @patch(NODES + "/{node_id:str}")
+    async def change(request: Call, node_id: FromPath[str], data: JSONBody[SettingsChange]) -> NodeView:
+        """Set a node's name, tags, notes, or whether it is drained; what is left out stays."""
+        check_fields(await request.json())
+        node = fleet.change(node_id, data)
+        await ledger.flush()  # as below
+        return view(node)
+
     @delete(NODES + "/{node_id:str}")
     async def remove(node_id: FromPath[str]) -> None:
         """Forget a node."""
@@ -70,7 +80,7 @@ def _operator_routes(fleet: Fleet, ledger: Ledger) -> list[HTTPRouteHandler]:
         await ledger.flush()  # as above; nobody else would bring it back, as an agent does
         return Response(view(node), status_code=201 if new else 200)
 
-    return [list_nodes, show_node, remove, lift, attach]
+    return [list_nodes, show_node, change, remove, lift, attach]
 
 
 def _host(request: Call) -> str:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import msgspec
 from sqlalchemy import ColumnElement, Connection, Select, delete, insert, select
 
-from llm_router.contract import NodeKind, RuntimeFacts
+from llm_router.contract import Backend, NodeKind, NodeSettings, RuntimeFacts
 from llm_router.core.health import State
 from llm_router.core.usage import RequestRecord
 from llm_router.router.store import schema
@@ -29,7 +29,7 @@ class Event(msgspec.Struct, frozen=True):
 
 
 class StoredNode(msgspec.Struct, frozen=True):
-    """What a restart needs to know of a node.
+    """What a restart needs to know of a node. `name` is its own; the one it is shown as may stand in `settings`.
 
     `secret_hash` is empty for attached servers. `secret_proven`: the node has shown its secret at least once.
     """
@@ -47,6 +47,8 @@ class StoredNode(msgspec.Struct, frozen=True):
     last_seen: float
     secret_hash: str = ""
     secret_proven: bool = False
+    backend: Backend = "cpu"
+    settings: NodeSettings = NodeSettings()
 
 
 class News(msgspec.Struct):

@@ -5,7 +5,7 @@ A change here needs a migration in `migrations/versions` and a new HEAD.
 
 from sqlalchemy import JSON, Boolean, Column, Float, Integer, MetaData, String, Table
 
-HEAD = "0003"  # the revision that these tables are; compared at start, so that Alembic is loaded only when needed
+HEAD = "0004"  # the revision that these tables are; compared at start, so that Alembic is loaded only when needed
 
 metadata = MetaData()
 
@@ -25,6 +25,8 @@ nodes = Table(
     Column("last_seen", Float, nullable=False),
     Column("secret_hash", String, nullable=False),
     Column("secret_proven", Boolean, nullable=False),
+    Column("backend", String, nullable=False, server_default="cpu"),
+    Column("settings", JSON, nullable=False, server_default="{}"),
 )
 
 requests = Table(
