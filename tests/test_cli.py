@@ -12,7 +12,15 @@ from click.testing import CliRunner, Result
 from llm_router import __version__, client
 from llm_router.cli import SettingOption, commands
 from llm_router.config import NodeConfig, RouterConfig
-from llm_router.contract import Candidate, ExcludedModel, Explanation, NodeView, NotCandidate, RuntimeFacts
+from llm_router.contract import (
+    Candidate,
+    ExcludedModel,
+    Explanation,
+    NodeSettings,
+    NodeView,
+    NotCandidate,
+    RuntimeFacts,
+)
 from llm_router.up import lines_to_try
 
 NOBODY = "http://127.0.0.1:9"  # the discard port: nobody listens there
@@ -71,6 +79,7 @@ def test_every_setting_is_an_option(command: str, config: type[RouterConfig | No
         ["nodes"],
         ["nodes", "list", "--json"],
         ["nodes", "lift", "n", "m"],
+        ["nodes", "set", "n", "--drain"],
         ["models"],
         ["explain", "m"],
         ["chat", "m", "hi"],
@@ -92,7 +101,10 @@ def test_no_router(arguments: list[str]) -> None:
         ["serve", "--nonsense"],
         ["serve", "--policy", "best"],
         ["serve", "--port", "70000"],
+        ["node", "nonsense"],
+        ["node", "logs", "--lines", "-1"],
         ["nodes", "attach", "http://a"],
+        ["nodes", "set", "n"],
         ["status", "--router", "ftp://a"],
         ["chat", "m", " "],
     ],
@@ -102,6 +114,21 @@ def test_misuse(arguments: list[str], tmp_path: Path) -> None:
     said = run(*arguments, env={"LLM_ROUTER_HOME": str(tmp_path), "ROUTER_URL": NOBODY})
     assert said.exit_code == 2
     assert "Traceback" not in said.output
+
+
+def test_node_is_a_command_and_a_group() -> None:
+    """`llm-router node --help` shows every setting of the agent, and the commands around it beneath (G7, G8)."""
+    said = run("node", "--help").output
+    settings, _, beneath = said.partition("\nCommands:\n")
+    assert all(f"--{setting.name.replace('_', '-')} " in settings for setting in NodeConfig.settings())
+    assert [line.split()[0] for line in beneath.splitlines()] == ["install", "logs", "uninstall"]
+
+
+def test_option_before_the_command(tmp_path: Path) -> None:
+    """A setting that stands where the command would not see it is not lost in silence."""
+    said = run("node", "--home", str(tmp_path), "install", "--print")
+    assert said.exit_code == 2
+    assert "--home belongs behind the command: node install --home" in said.stderr
 
 
 def test_bad_environment(tmp_path: Path) -> None:
@@ -141,6 +168,9 @@ def node(name: str, state: str, models: list[str], loaded: list[str]) -> NodeVie
         cpu=0.0,
         memory=0.0,
         gpus=[],
+        backend="cpu",
+        progress=[],
+        settings=NodeSettings(),
         os="",
         last_seen=0.0,
     )
@@ -157,6 +187,14 @@ def test_models_of() -> None:
         client.ModelRow("m", ["a", "b"], ["a"]),
         client.ModelRow("n", ["a"], []),
     ]
+
+
+def test_drained() -> None:
+    """A drained node is shown as such, and none of its models can be asked for there (requirement F3)."""
+    drained = msgspec.structs.replace(node("a", "online", ["m"], []), settings=NodeSettings(drain=True))
+    assert client.models_of([drained]) == []
+    assert client.who(drained)["state"] == client.how(drained)["state"] == "online, drained"
+    assert client.who(drained)[""] == "○"
 
 
 def test_table_for_a_program(capsys: pytest.CaptureFixture[str]) -> None:

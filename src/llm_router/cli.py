@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 import click
 
 from llm_router import __version__
-from llm_router.config import Config, NodeConfig, RouterConfig, Setting
+from llm_router.config import Config, NodeConfig, RouterConfig, Setting, default_home
 from llm_router.contract import Address
 from llm_router.errors import ConfigError, RouterError
 
@@ -155,19 +155,19 @@ def commands() -> None:
 
 @commands.command()
 @settings(RouterConfig, "port", "home")
-@settings(NodeConfig, port="node_port")
-def up(node_port: int | None, **flags: object) -> None:
+@settings(NodeConfig, "runtime", port="node_port")
+def up(node_port: int | None, runtime: tuple[str, ...], **flags: object) -> None:
     """Start a router and a node on this machine.
 
-    Other settings of the two come from their files and environment variables, see `llm-router serve --help` and
-    `llm-router node --help`.
+    The node runs models with llama.cpp alone, unless it is told otherwise. Other settings of the two come from their
+    files and environment variables, see `llm-router serve --help` and `llm-router node --help`.
     """
     import asyncio
 
     from llm_router import up as both
 
     router = RouterConfig.load(flags)
-    node = NodeConfig.load({"port": node_port, "home": router.home})
+    node = NodeConfig.load({"port": node_port, "runtime": runtime, "home": router.home})
     sys.exit(asyncio.run(both.run(router, node)))
 
 
@@ -182,15 +182,105 @@ def serve(*, with_parent: bool, **flags: object) -> None:
     _run(run, config, with_parent=with_parent)
 
 
-@commands.command()
+@commands.group(invoke_without_command=True)
 @settings(NodeConfig)
 @with_parent_option
 def node(*, with_parent: bool, **flags: object) -> None:
-    """Run the agent of this machine, and join a router."""
-    config = NodeConfig.load(flags)
-    from llm_router.node.app import run
+    """Run the agent of this machine, and join a router.
 
-    _run(run, config, with_parent=with_parent)
+    The commands below make a service of it, which starts by itself, and show its logs.
+    """
+    command = click.get_current_context()  # not an argument: there is a setting of that name
+    if command.invoked_subcommand:
+        _refuse_options(command)
+        return
+    from llm_router.node import logs
+
+    with logs.last_words(Path(str(flags["home"] or default_home()))):
+        config = NodeConfig.load(flags)
+        from llm_router.node.app import run
+
+        _run(run, config, with_parent=with_parent)
+
+
+def _refuse_options(context: click.Context) -> None:
+    """Raise where an option stands before a subcommand, which would not see it."""
+    for option in context.command.params:
+        if context.get_parameter_source(option.name or "") == click.core.ParameterSource.COMMANDLINE:
+            flag = option.opts[0]
+            raise click.UsageError(f"{flag} belongs behind the command: node {context.invoked_subcommand} {flag} …")
+
+
+@node.command("install")
+@settings(NodeConfig)
+@click.option(
+    "--system",
+    is_flag=True,
+    envvar="LLM_NODE_INSTALL_SYSTEM",
+    show_envvar=True,
+    help="Start it with the machine, for everybody; needs an administrator's rights.",
+)
+@click.option(
+    "--print",
+    "show",
+    is_flag=True,
+    envvar="LLM_NODE_INSTALL_PRINT",
+    show_envvar=True,
+    help="Show what would be written, and do nothing.",
+)
+def install_node(*, system: bool, show: bool, **flags: object) -> None:
+    """Make the agent a service of this machine, and start it.
+
+    The service is systemd's, launchd's or the Task Scheduler's, and runs the agent with the settings given here and in
+    this shell's environment. What node.toml says goes on to count. Done again, it changes the settings.
+    """
+    from llm_router.node.service.install import install
+
+    install(flags, system=system, show=show, say=click.echo)
+
+
+@node.command("uninstall")
+@click.option(
+    "--system",
+    is_flag=True,
+    envvar="LLM_NODE_INSTALL_SYSTEM",
+    show_envvar=True,
+    help="The service that was installed with --system.",
+)
+def uninstall_node(*, system: bool) -> None:
+    """Stop the service, and remove it; models, logs and the node's identity stay."""
+    from llm_router.node.service.install import uninstall
+
+    uninstall(system=system, say=click.echo)
+
+
+@node.command("logs")
+@click.argument("name", required=False)
+@settings(NodeConfig, "home")
+@click.option(
+    "--follow", "-f", is_flag=True, envvar="LLM_NODE_LOGS_FOLLOW", show_envvar=True, help="Go on as it grows."
+)
+@click.option(
+    "--lines",
+    "-n",
+    type=click.IntRange(min=0),
+    default=100,  # two or three screens
+    show_default=True,
+    envvar="LLM_NODE_LOGS_LINES",
+    show_envvar=True,
+    help="How many of the last lines to show.",
+)
+@click.option(
+    "--list", "names", is_flag=True, envvar="LLM_NODE_LOGS_LIST", show_envvar=True, help="List what has a log."
+)
+def node_logs(name: str | None, home: Path | None, lines: int, *, follow: bool, names: bool) -> None:
+    """Show the agent's log, or that of NAME: a model, or ollama."""
+    from llm_router.node import logs
+
+    home = home or default_home()
+    shown = logs.names(home) if names else logs.show(logs.find(home, name or logs.AGENT), lines, follow=follow)
+    for line in shown:
+        click.echo(line)
 
 
 def _run(run: Run, config: RouterConfig | NodeConfig, *, with_parent: bool) -> None:
@@ -234,7 +324,7 @@ def _end_with_parent() -> None:
 
 @commands.group(cls=Listing)
 def nodes() -> None:
-    """The nodes of a router: list, attach, lift, remove."""
+    """The nodes of a router: list, attach, set, lift, remove."""
 
 
 @nodes.command("list")
@@ -277,6 +367,43 @@ def attach(url: str, kind: Literal["ollama", "openai"], name: str, slots: int, r
     from llm_router.contract import Attach
 
     client.attach(client.Router(router), Attach(url, kind, name, slots))
+
+
+@nodes.command("set")
+@click.argument("node_id", metavar="ID")
+@click.option(
+    "--name", envvar="LLM_ROUTER_SET_NAME", show_envvar=True, help="Name to show for it; '' for the machine's own."
+)
+@click.option(
+    "--tag",
+    "tags",
+    multiple=True,
+    envvar="LLM_ROUTER_SET_TAGS",
+    show_envvar=True,
+    help="Tag to have, in place of those it had; may be given several times; '' for none.",
+)
+@click.option("--notes", envvar="LLM_ROUTER_SET_NOTES", show_envvar=True, help="Notes to keep about it.")
+@click.option(
+    "--drain/--no-drain",
+    default=None,
+    envvar="LLM_ROUTER_SET_DRAIN",
+    show_envvar=True,
+    help="Send it nothing new; or use it again.",
+)
+@router_option
+def change(node_id: str, router: str, tags: tuple[str, ...], **given: object) -> None:
+    """Change what is given of the node with this ID; the rest stays.
+
+    The node keeps a copy, so this outlives restarts of both. A drained node finishes what it is answering.
+    """
+    from llm_router import client
+
+    settings = {name: value for name, value in given.items() if value is not None}
+    if tags:
+        settings["tags"] = [tag for tag in tags if tag]
+    if not settings:
+        raise ConfigError("there is nothing to change: give --name, --tag, --notes, --drain or --no-drain")
+    client.change(client.Router(router), node_id, settings)
 
 
 @nodes.command()

@@ -29,10 +29,12 @@ from llm_router import __version__
 from llm_router.config import DEFAULT_ROUTER_PORT, MB, NodeConfig, RouterConfig
 from llm_router.contract import NODES, UNREADABLE, Address, NodeView
 from llm_router.errors import ConfigError, RouterError
+from llm_router.node.bars import Bars
 
 ACCENT = "cyan"
 READY_WITHIN = 120.0  # seconds; a first start writes the built-in model on what may be a slow disk
 LOOK_EVERY = 0.1  # seconds between looks at the router's list of nodes while starting
+PROGRESS_EVERY = 2.0  # seconds between looks at what nodes fetch; they tell every five
 LOOK_TIMEOUT = 2.0  # seconds for the router, on this machine, to answer
 LAST_LINES = 20  # of a child that ended: enough for a traceback's end
 LOG_SIZE = 10 * MB  # then the file is put aside as .1
@@ -41,6 +43,9 @@ FIRST_RESTART, LONGEST_RESTART = 1.0, 60.0  # seconds, doubling: as a node retri
 GROW_UP = 60.0  # seconds a node has to live for its next end to count as the first one
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 LOUD = ("warning", "error", "critical")
+ALONE = ["llamacpp"]  # what a node of `up` runs where nobody says: nothing is downloaded unasked
+OLLAMA_PORT = 11434  # of a user's own Ollama, by default (requirement I1)
+USERS_OLLAMA = f"http://127.0.0.1:{OLLAMA_PORT}"
 EACH_OTHER = frozenset({"node.offline", "node.suspect", "router.unreachable"})  # no news while only one of them is up
 
 
@@ -210,7 +215,9 @@ class _Pair:
         self._server = Child("router", ["serve", "--port", str(router.port), *home], logs, self._console)
         self._url = _reachable(Address(router.host, router.port).url)
         port = node.port if _free(node.host, node.port) else 0
-        self._agent = Child("node", ["node", "--port", str(port), "--router", self._url, *home], logs, self._console)
+        runtimes = [text for spec in node.runtime or ALONE for text in ("--runtime", spec)]
+        agent = ["node", "--port", str(port), "--router", self._url, *runtimes, *home]
+        self._agent = Child("node", agent, logs, self._console)
 
     async def live(self) -> None:
         """Start both, say so, and stay until the router ends or this is cancelled (Rules 2 and 3)."""
@@ -219,7 +226,9 @@ class _Pair:
             with self._console.status("Starting a router and a node"):
                 await asyncio.gather(self._server.start(), self._agent.start())
                 nodes = await self._ready()
-            _show(self._console, self._url, nodes, self._node.home / "node" / "models", time.monotonic() - began)
+            seconds = time.monotonic() - began
+            hint = [] if self._node.runtime else await asyncio.to_thread(_ollama_hint, self._url)
+            _show(self._console, self._url, nodes, self._node.home / "node" / "models", seconds, hint)
             self._server.unsaid = self._agent.unsaid = frozenset()
             await self._stay()
         finally:
@@ -244,13 +253,24 @@ class _Pair:
             await asyncio.sleep(LOOK_EVERY)  # noqa: TID251 - the router has no event to wait for yet
 
     async def _stay(self) -> None:
-        keeping = asyncio.create_task(self._keep_node())
+        beside = [asyncio.create_task(self._keep_node())]
+        if self._console.is_terminal:
+            beside.append(asyncio.create_task(self._show_progress()))
         try:
             await self._server.ended()
             raise CannotRunError(await self._server.epitaph())
         finally:
-            keeping.cancel()
-            await asyncio.wait([keeping])
+            for task in beside:
+                task.cancel()
+            await asyncio.wait(beside)
+
+    async def _show_progress(self) -> None:
+        """What nodes fetch, as bars (requirement G5)."""
+        with Bars(self._console) as bars:
+            while True:
+                nodes = await asyncio.to_thread(_nodes, self._url)
+                bars.show([thing for node in nodes for thing in node.progress])
+                await asyncio.sleep(PROGRESS_EVERY)  # noqa: TID251 - the pause between two looks
 
     async def _keep_node(self) -> None:
         """Start the node again whenever it ends, at growing intervals when it does not live long."""
@@ -302,8 +322,10 @@ def _nodes(url: str) -> list[NodeView]:
 # -- what is printed
 
 
-def _show(console: Console, url: str, nodes: list[NodeView], store: Path, seconds: float) -> None:
-    """The addresses, the models, the nodes, and a line to try."""
+def _show(
+    console: Console, url: str, nodes: list[NodeView], store: Path, seconds: float, ollama: list[tuple[str, str]]
+) -> None:
+    """The addresses, the models, the nodes, how there can be more of them, and a line to try."""
     online = [n for n in nodes if n.state == "online"]
     models = sorted({m for n in online for m in n.models})
     console.print()
@@ -319,12 +341,33 @@ def _show(console: Console, url: str, nodes: list[NodeView], store: Path, second
     for node in online:
         kinds = ", ".join(r.kind for r in node.runtimes) or node.kind
         _row(console, "Node", f"{node.name} ({kinds}) at {node.url}")
+    for label, line in ollama:
+        _row(console, label, line)
     if models:
         console.print()
         for label, line in zip(("Try", "or"), lines_to_try(url, models[0], own_name()), strict=True):
             _row(console, label, line, "bold")
     console.print()
     console.print(Text("  Ctrl-C stops both.", "dim"))
+
+
+def _ollama_hint(url: str) -> list[tuple[str, str]]:
+    """Rows that say how models of Ollama come in: a user's own where it answers, else one of the node's (A9)."""
+    command = own_name()
+    if _ollama_answers():
+        elsewhere = "" if urlsplit(url).port == DEFAULT_ROUTER_PORT else f" --router {url}"
+        line = f"{command} nodes attach {USERS_OLLAMA} --kind ollama{elsewhere}"
+        return [("Ollama", f"one runs at {USERS_OLLAMA}; to add it:"), ("", line)]
+    return [("Ollama", f"is brought up as well by: {command} up --runtime llamacpp --runtime ollama")]
+
+
+def _ollama_answers() -> bool:
+    with closing(HTTPConnection("127.0.0.1", OLLAMA_PORT, timeout=LOOK_TIMEOUT)) as connection:
+        try:
+            connection.request("GET", "/api/version")
+            return b'"version"' in connection.getresponse().read(1000)
+        except (OSError, HTTPException):
+            return False
 
 
 def _ready_in(online: list[NodeView], seconds: float) -> tuple[str, str]:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from http.client import HTTPConnection, HTTPException, HTTPResponse, IncompleteRead
@@ -273,11 +273,13 @@ class House:
         router.command[router.command.index("--port") + 1] = router.url.rsplit(":", 1)[1]
         return router
 
-    def node(self, router: Process, name: str, *options: str) -> Process:
-        """Start a node; it has one compute thread, and few tokens to remember."""
+    def node(self, router: Process, name: str, *options: str, program: Sequence[str] = COMMAND) -> Process:
+        """Start a node, of llama.cpp alone unless told otherwise; it has one compute thread, and a short memory."""
         where = ["--home", str(self.directory / name), "--router", router.url, "--port", "0", "--with-parent"]
         small = ["--name", name, "--threads", "1", "--context", "512"]
-        node = Process(name, [*COMMAND, "node", *where, *small, *QUIET, *options], self.directory)
+        if "--runtime" not in options:
+            small += ["--runtime", "llamacpp"]
+        node = Process(name, [*program, "node", *where, *small, *QUIET, *options], self.directory)
         self.processes.append(node.start())
         return node
 

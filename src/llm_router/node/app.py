@@ -22,22 +22,21 @@ from llm_router.core.policies import LeastRequests
 from llm_router.core.registry import Registry
 from llm_router.core.scheduler import Scheduler
 from llm_router.core.usage import RequestRecord
-from llm_router.errors import BadRequest, ConfigError, UpstreamFailed
+from llm_router.errors import BadRequest, ConfigError
 from llm_router.gateway.control import ControlServer
 from llm_router.gateway.log import configure
 from llm_router.gateway.plane import DataPlane
 from llm_router.gateway.server import Gateway
 from llm_router.gateway.signals import stop_requested
 from llm_router.gateway.upstream import Pool
+from llm_router.node import logs
+from llm_router.node.bars import watch
 from llm_router.node.control import node_control
+from llm_router.node.discovery import find_router
 from llm_router.node.hardware import Hardware, machine_name
 from llm_router.node.identity import Identity
 from llm_router.node.link import Link
-from llm_router.node.models.store import Store
-from llm_router.node.runtimes.attached import Attached
-from llm_router.node.runtimes.base import Runtime
-from llm_router.node.runtimes.llamacpp import LlamaCpp
-from llm_router.node.runtimes.spec import Spec, parse_specs
+from llm_router.node.runtimes.all import make_runtimes
 
 log = structlog.get_logger()
 
@@ -51,8 +50,11 @@ async def run(config: NodeConfig, *, ready: Callable[[int], None]) -> None:
     configure(config.log_level, config.log_format)
     stop = stop_requested()
     async with AsyncExitStack() as stack:
+        stack.enter_context(logs.kept(config.home, config.log_format))
         session = await stack.enter_async_context(aiohttp.ClientSession())
         agent = Agent(config, session)
+        bars = asyncio.create_task(watch(agent.runtimes.progress))
+        stack.callback(bars.cancel)
         port = await agent.start(stack)
         ready(port)
         agent.join_router(stack, port)
@@ -66,12 +68,20 @@ class Agent:
     def __init__(self, config: NodeConfig, session: aiohttp.ClientSession) -> None:
         self.config = config
         self.session = session
-        self.router = _router_address(config.router)
+        self.router = _router_address(config.router) if config.router else None
         self.identity = Identity.load(config.home / "node" / "identity.json")
         self.registry = Registry()
         self.hardware = Hardware()
         self.models_version = ModelsVersion(time.time_ns() // 1_000_000)
-        self.runtimes = [self._runtime(spec) for spec in parse_specs(config.runtime)]
+        self.runtimes = make_runtimes(
+            self.registry,
+            config,
+            session,
+            log,
+            hardware=self.hardware,
+            changed=self.on_changed,
+            restarted=self.models_version.bump,
+        )
         self.gateway: Gateway
         self.link: Link | None = None
         self._checks: set[asyncio.Task[None]] = set()
@@ -80,36 +90,45 @@ class Agent:
 
     async def start(self, stack: AsyncExitStack) -> int:
         """Listen, then list what the runtimes have; the port."""
-        app = node_control(self.registry, self.loaded)
-        control = ControlServer(app)
+        control = ControlServer(node_control(self.registry, self.runtimes.loaded))
         stack.push_async_callback(control.stop)
-        where = await control.start()
-        plane = DataPlane(
+        self.gateway = Gateway(self._plane(control, await control.start()), self.config)
+        stack.callback(self.hardware.stop)
+        stack.push_async_callback(self.runtimes.stop)
+        port = await self._listen()
+        stack.push_async_callback(self.gateway.drain, self.config.drain_timeout)
+        await self.hardware.start()  # first: what there is room for depends on it
+        await self.runtimes.start()
+        models = sorted(self.registry.available())
+        log.info(
+            "node.started",
+            url=Address(self.config.host, port).url,
+            backend=self.hardware.backend(),
+            models=models,
+        )
+        return port
+
+    def _plane(self, control: ControlServer, where: Address) -> DataPlane:
+        config = self.config
+        return DataPlane(
             self.registry,
             Scheduler(
                 self.registry,
                 LeastRequests(),
                 Estimates(),
-                queue_size=self.config.queue_size,
-                queue_timeout=self.config.queue_timeout,
+                queue_size=config.queue_size,
+                queue_timeout=config.queue_timeout,
             ),
-            Pool(connect_timeout=self.config.connect_timeout),
+            Pool(connect_timeout=config.connect_timeout),
             control=where,
             control_headers=control.headers,
-            record=_note,
+            record=self.on_ended,
             failed=self.on_failed,
-            wake=self.wake,
-            answer_timeout=self.config.answer_timeout,
-            token_timeout=self.config.token_timeout,
+            wake=self.runtimes.wake,
+            prepare=self.runtimes.prepare,
+            answer_timeout=config.answer_timeout,
+            token_timeout=config.token_timeout,
         )
-        self.gateway = Gateway(plane, self.config)
-        for runtime in self.runtimes:
-            stack.push_async_callback(runtime.stop)
-        port = await self._listen()
-        stack.push_async_callback(self.gateway.drain, self.config.drain_timeout)
-        await asyncio.gather(*(runtime.start() for runtime in self.runtimes))
-        log.info("node.started", url=Address(self.config.host, port).url, models=sorted(self.registry.available()))
-        return port
 
     async def _listen(self) -> int:
         try:
@@ -121,50 +140,34 @@ class Agent:
             raise ConfigError(f"{where} is taken: stop what uses it, or choose another with --port") from error
 
     def join_router(self, stack: AsyncExitStack, port: int) -> None:
-        """Register, and stay registered until the stack ends."""
-        link = self.link = Link(
-            self.router,
+        """Find the router where none was given, register, and stay registered until the stack ends."""
+        task = asyncio.create_task(self._stay_registered(port))
+
+        async def leave() -> None:
+            task.cancel()
+            await asyncio.wait({task})
+            if self.link is not None:
+                await self.link.goodbye()
+
+        stack.push_async_callback(leave)
+
+    async def _stay_registered(self, port: int) -> None:
+        is_known = lambda url: bool(self.identity.secret(url))  # noqa: E731 - a question, asked in one place
+        router = self.router or await find_router(self.session, is_known, log)
+        if _is_loopback(self.config.host) and not _is_loopback(router.host) and not self.config.advertise:
+            hint = "the router cannot reach this address; choose another with --host, or --host 0.0.0.0 for all"
+            log.warning("node.hidden", host=self.config.host, router=router.url, hint=hint)
+        self.link = Link(
+            router,
             self.identity,
             self.session,
             introduce=lambda: self.introduce(port),
             report=self.report,
             log=log,
         )
-        task = asyncio.create_task(link.run())
+        await self.link.run()
 
-        async def leave() -> None:
-            task.cancel()
-            await asyncio.wait({task})
-            await link.goodbye()
-
-        stack.push_async_callback(leave)
-        if _is_loopback(self.config.host) and not _is_loopback(self.router.host) and not self.config.advertise:
-            hint = "the router cannot reach this address; choose another with --host, or --host 0.0.0.0 for all"
-            log.warning("node.hidden", host=self.config.host, router=self.router.url, hint=hint)
-
-    def _runtime(self, spec: Spec) -> Runtime:
-        if spec.kind == "llamacpp" or spec.address is None:
-            store = Store(self.config.home / "node" / "models")
-            return LlamaCpp(
-                self.registry,
-                store,
-                self.config,
-                self.session,
-                log,
-                changed=self.on_changed,
-                restarted=self.models_version.bump,
-            )
-        return Attached(spec.kind, spec.address, self.registry, self.session, log, self.on_changed)
-
-    # -- what the gateway asks and tells
-
-    async def wake(self, upstream_id: str) -> Address:
-        """Bring up an upstream without an address."""
-        for runtime in self.runtimes:
-            address = await runtime.wake(upstream_id)
-            if address is not None:
-                return address
-        raise UpstreamFailed(f"{upstream_id} is no runtime of this node any more")
+    # -- what the gateway tells
 
     def on_failed(self, lease: Lease, reason: str, unreachable: bool) -> None:  # noqa: FBT001 - DataPlane's call
         """A request to this upstream failed: it is looked at, unless it has answered, if only with an error.
@@ -176,13 +179,14 @@ class Agent:
         upstream = lease.node
         log.warning("runtime.request_failed", upstream=upstream.id, reason=reason)
         self.registry.signal(upstream.id, Signal.REQUEST_FAILED, time.monotonic())
-        check = asyncio.create_task(self._check(upstream.id))
+        check = asyncio.create_task(self.runtimes.check(upstream.id))
         self._checks.add(check)
         check.add_done_callback(self._checks.discard)
 
-    async def _check(self, upstream_id: str) -> None:
-        for runtime in self.runtimes:
-            await runtime.check(upstream_id)
+    def on_ended(self, record: RequestRecord) -> None:
+        """A request is over."""
+        self.runtimes.served(record.node_id)
+        _note(record)
 
     def on_changed(self) -> None:
         """The models may be others, or others in memory: the router shall hear of it now, since it chooses by both."""
@@ -190,10 +194,6 @@ class Agent:
             self.link.changed()
 
     # -- what the router is told
-
-    def loaded(self) -> list[str]:
-        """Models that are in memory."""
-        return [model for runtime in self.runtimes for model in runtime.loaded()]
 
     def in_flight(self) -> int:
         """Inference requests under way."""
@@ -206,8 +206,9 @@ class Agent:
             machine_name=self.config.name or machine_name(),
             port=port,
             address=self.config.advertise,
-            runtimes=[runtime.facts() for runtime in self.runtimes],
+            runtimes=self.runtimes.facts(),
             gpus=self.hardware.gpus(),
+            backend=self.hardware.backend(),
             os=self.hardware.os(),
             version=__version__,
             models_version=self.models_version.of(self.registry.available()),
@@ -222,9 +223,12 @@ class Agent:
             memory=load.memory,
             memory_total=load.memory_total,
             in_flight=self.in_flight(),
-            slots=sum(runtime.facts().slots for runtime in self.runtimes),
-            loaded=self.loaded(),
+            slots=self.runtimes.slots(),
+            loaded=self.runtimes.loaded(),
+            runtimes=self.runtimes.facts(),
             gpus=self.hardware.gpus(),
+            backend=self.hardware.backend(),
+            progress=self.runtimes.progress(),
         )
 
 
