@@ -65,6 +65,11 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         list[str],
         declared("Web pages that may call, besides those of this machine: scheme://host[:port].", env="OLLAMA_ORIGINS"),
     ] = msgspec.field(default_factory=list)
+    tls_cert: Annotated[str, declared("Certificate (PEM, with its chain): HTTPS instead of HTTP.")] = ""
+    tls_key: Annotated[str, declared("Its private key (PEM), where the certificate's file does not have it.")] = ""
+    trust: Annotated[list[str], declared("Addresses of clients that count as this machine's and need no key.")] = (
+        msgspec.field(default_factory=lambda: ["127.0.0.0/8", "::1/128"])
+    )
     max_connections: Annotated[
         int, Meta(ge=0), declared("Connections of clients; 0: half of the limit of open files, less some.")
     ] = 0
@@ -134,6 +139,21 @@ class RouterConfig(Config, frozen=True, kw_only=True):
         Meta(ge=0, le=1),
         declared("What a second of decode counts for expected-latency: 0 a quick first token, 1 a quick whole answer."),
     ] = 0.3
+    auth: Annotated[
+        Literal["auto", "always", "off"],
+        declared("Who needs an API key: auto all but this machine's clients, always all, off nobody."),
+    ] = "auto"
+    hosts: Annotated[
+        list[str], declared("Names by which it may be called without a key, besides this machine's own.")
+    ] = msgspec.field(default_factory=list)
+    join: Annotated[
+        Literal["token", "open"],
+        declared("Which nodes may join: those of this machine, with the token or approved; or all."),
+    ] = "token"
+    retention_days: Annotated[
+        float, Meta(ge=0), declared("Days for which requests and events are kept; 0: for ever.")
+    ] = 7.0
+    log_bodies: Annotated[bool, declared("Whether prompts and answers are kept with the requests.")] = False
     trial_after: Annotated[Seconds, declared("Seconds until a model that failed on a node is tried there.")] = 30.0
     silence: Annotated[Seconds, declared("Seconds without a heartbeat after which a node is offline.")] = 20.0
     announce: Annotated[bool, declared("Whether nodes in the network can find it by themselves (mDNS).")] = True

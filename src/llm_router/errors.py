@@ -5,6 +5,10 @@
     ├── ClientError                 the caller's own fault: never blamed on a node
     │   ├── BadRequest              400 invalid_request
     │   ├── OriginNotAllowed        403 origin_not_allowed
+    │   ├── Unauthorized            401 invalid_api_key
+    │   ├── Forbidden               403 forbidden
+    │   ├── HostNotAllowed          403 host_not_allowed
+    │   ├── TooManyAttempts         429 too_many_attempts
     │   ├── NotFound                404 not_found
     │   ├── ModelNotFound           404 model_not_found
     │   ├── RequestTimeout          408 request_timeout
@@ -72,6 +76,38 @@ class OriginNotAllowed(ClientError):
     status = 403
     code = "origin_not_allowed"
     kind = "permission_error"
+
+
+class Unauthorized(ClientError):
+    """A key is needed, and there is none, or not one of ours."""
+
+    status = 401
+    code = "invalid_api_key"
+    kind = "authentication_error"
+
+
+class Forbidden(ClientError):
+    """The key, or the person, may not do this."""
+
+    status = 403
+    code = "forbidden"
+    kind = "permission_error"
+
+
+class HostNotAllowed(ClientError):
+    """It was asked for under a name that is not ours: a page may have made a browser believe that we are its host."""
+
+    status = 403
+    code = "host_not_allowed"
+    kind = "permission_error"
+
+
+class TooManyAttempts(ClientError):
+    """Too many wrong keys came from one address."""
+
+    status = 429
+    code = "too_many_attempts"
+    kind = "rate_limit_error"
 
 
 class NotFound(ClientError):

@@ -21,6 +21,7 @@ from llm_router.contract import Address
 
 CLIENT = b"x-llm-router-client"
 SECRET = b"x-llm-router-control"
+WHO = b"x-llm-router-who"  # `guard.Grant.line`, which is stripped from what clients send, as the others are
 
 
 class ControlServer:

@@ -16,8 +16,9 @@ import structlog
 from llm_router.contract import Address
 from llm_router.core.usage import Outcome
 from llm_router.errors import ClientError, RouterError, ShuttingDown, UpstreamError, UpstreamFailed
-from llm_router.gateway.control import CLIENT, SECRET
+from llm_router.gateway.control import CLIENT, SECRET, WHO
 from llm_router.gateway.delivery import DROP, Delivery, Reframed, Relay
+from llm_router.gateway.guard import Grant
 from llm_router.gateway.plane import DataPlane
 from llm_router.gateway.upstream import Upstream
 from llm_router.wire.dialects import dialect_of
@@ -33,7 +34,7 @@ from llm_router.wire.http1 import (
 )
 from llm_router.wire.translate import Translation
 
-OURS = REWRITTEN | {CLIENT, SECRET}  # headers of a client that do not travel on to the control app
+OURS = REWRITTEN | {CLIENT, SECRET, WHO}  # headers of a client that do not travel on to the control app
 LARGE = 64 * 1024  # bytes of a body that is not copied to stand behind its head
 
 NOT_YET = ResponseReader()  # of an answer that nobody has been asked for
@@ -45,6 +46,8 @@ class Caller(Protocol):
     """What an exchange needs of the client's connection."""
 
     host: str
+    grant: Grant
+    known_as: str  # in the history: its address, and whose key it showed
     transport: asyncio.Transport
     cors: bytes  # header lines for every answer to the request, where a web page sent it
 
@@ -158,8 +161,10 @@ class Exchange(msgspec.Struct, eq=False):
     def _prepare(self, address: Address) -> tuple[ResponseReader, bytes, bytes]:  # noqa: ARG002 - an override needs it
         """What reads the answer, and head and body of the request to an upstream."""
         head, body, plane = self._request.head, self._request.body, self._plane
-        client = self._client.host.encode()
-        extra = b"x-request-id: %b\r\n%b: %b\r\n%b" % (self.id, CLIENT, client, plane.control_headers)
+        client = self._client
+        host, who = client.host.encode(), client.grant.line().encode()
+        extra = b"x-request-id: %b\r\n%b: %b\r\n%b: %b\r\n" % (self.id, CLIENT, host, WHO, who)
+        extra += plane.control_headers
         kind = DecodedResponseReader if head.http10 else ResponseReader
         reader = kind(_head_only=head.method == b"HEAD")
         return reader, request_head(head, head.target, head.host or b"localhost", len(body), OURS, extra), body

@@ -27,6 +27,7 @@ from llm_router.core.usage import Outcome, RequestRecord
 from llm_router.errors import (
     BadRequest,
     ClientError,
+    Forbidden,
     QueueFull,
     QueueTimeout,
     RouterError,
@@ -109,6 +110,10 @@ class Inference(Exchange, kw_only=True):
         else:
             self._asked, self._streams = peeked.model, peeked.streams
             self._model = model = resolve(peeked.model, plane.registry, tags=operation.dialect.tags)
+            allowed = self._client.grant.models
+            if allowed and model not in allowed:
+                self._refuse(Forbidden(f"this key may not ask for model '{model}'"))
+                return
             self._ask = Ask(model, self._at, len(body), peeked.conversation, self)
             self._place(self._at)
 
@@ -230,7 +235,7 @@ class Inference(Exchange, kw_only=True):
             target, body = translation.path, translation.body
         if address.prefix:
             target = address.prefix.encode() + target
-        own = b"x-request-id: %b\r\n" % self.id
+        own = b"x-request-id: %b\r\n%b" % (self.id, (self._node or NOBODY).access)
         return self._new_reader(), request_head(head, target, _host(address), len(body), _NOT_PASSED_ON, own), body
 
     def _choose(self) -> Delivery | None:
@@ -503,7 +508,7 @@ class Inference(Exchange, kw_only=True):
         return RequestRecord(
             self.id.decode("latin-1"),
             time(),
-            self._client.host,
+            self._client.known_as,
             self._operation.name,
             self._model or self._asked,
             node.id,

@@ -9,6 +9,7 @@ over max_connections                          503 before anything is read
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import Iterator
 from itertools import islice
 from typing import Any
@@ -29,6 +30,7 @@ from llm_router.gateway import files
 from llm_router.gateway.browsers import Preflight, Refused, admit, is_preflight
 from llm_router.gateway.exchange import NOT_YET, Exchange
 from llm_router.gateway.farewell import Farewell
+from llm_router.gateway.guard import EVERYBODY, Guard
 from llm_router.gateway.inference import NOTHING, Inference
 from llm_router.gateway.origins import Origins
 from llm_router.gateway.plane import DataPlane
@@ -62,7 +64,9 @@ class Client(asyncio.Protocol):
         "_since",
         "_stalled",
         "cors",
+        "grant",
         "host",
+        "known_as",
         "transport",
     )
 
@@ -78,7 +82,8 @@ class Client(asyncio.Protocol):
         self._phase = IDLE  # of the reader, when bytes came last
         self._since = 0.0
         self.transport: asyncio.Transport
-        self.host = ""
+        self.host = self.known_as = ""
+        self.grant = EVERYBODY
         self.cors = b""  # header lines for the answer to the request under way, where a web page sent it
 
     # -- called by asyncio
@@ -86,7 +91,7 @@ class Client(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport  # type: ignore[assignment]  # asyncio's types know no better
         peer = transport.get_extra_info("peername")
-        self.host = _host(peer) if peer else ""
+        self.host = self.known_as = _host(peer) if peer else ""
         self._since = self._plane.now()
         if self._gateway.is_full():
             self._turn_away()
@@ -221,6 +226,8 @@ class Client(asyncio.Protocol):
         operation = OPERATIONS.get(head.path) if head.method == b"POST" else None
         self.cors = b""
         ours = self._of_a_page(request, id_) if head.origin else None
+        if ours is None and self._gateway.guard is not None:
+            ours = self._refused(request, id_, inference=operation is not None)
         if ours is not None:
             self._exchange = exchange = ours
         elif operation is None:
@@ -231,6 +238,19 @@ class Client(asyncio.Protocol):
                 plane, self, request, id_, NOT_YET, _operation=operation, _ask=NOTHING, _at=now, _signed=now
             )
         exchange.begin()
+
+    def _refused(self, request: Request, id_: bytes, *, inference: bool) -> Exchange | None:
+        """The answer to who may not ask this; None: it may."""
+        guard = self._gateway.guard
+        assert guard is not None  # noqa: S101 - see `_serve`
+        try:
+            grant = guard.admit(request.head, self.host, inference=inference)
+        except RouterError as error:
+            return Refused(self._plane, self, request, id_, NOT_YET, _error=error)
+        if grant is not self.grant:
+            self.grant = grant
+            self.known_as = f"{grant.name}@{self.host}" if grant.name else self.host
+        return None
 
     def _of_a_page(self, request: Request, id_: bytes) -> Exchange | None:
         """The answer to a web page's request, where it is ours to give."""
@@ -264,14 +284,16 @@ class Client(asyncio.Protocol):
 class Gateway:
     """The listener of a router or a node, in front of its data plane."""
 
-    def __init__(self, plane: DataPlane, config: Config) -> None:
-        """`start` makes it listen. `config`: where, and the limits.
+    def __init__(self, plane: DataPlane, config: Config, guard: Guard | None = None) -> None:
+        """`start` makes it listen. `config`: where, and the limits; `guard`: who may do what, None: all.
 
         Raises:
-            ConfigError: an origin is none.
+            ConfigError: an origin is none, or certificate and key cannot be used.
         """
         self.plane = plane
         self.config = config
+        self.guard = guard
+        self._tls = _tls(config)
         self.origins = _origins(config.origins)
         self.max_connections = config.max_connections or files.connections()
         self.clients: set[Client] = set()
@@ -288,7 +310,7 @@ class Gateway:
         """
         config = self.config
         self._server = await self.plane.loop.create_server(
-            lambda: Client(self), config.host, config.port, backlog=BACKLOG, reuse_address=True
+            lambda: Client(self), config.host, config.port, ssl=self._tls, backlog=BACKLOG, reuse_address=True
         )
         self._sweep()
         port: int = self._server.sockets[0].getsockname()[1]
@@ -359,6 +381,20 @@ class Gateway:
         for client in some:
             if client in self.clients:  # still
                 client.sweep(now)
+
+
+def _tls(config: Config) -> ssl.SSLContext | None:
+    """What `tls_cert` and `tls_key` say; None: plain HTTP."""
+    if not config.tls_cert:
+        if config.tls_key:
+            raise ConfigError("--tls-key is given without --tls-cert: both are needed for HTTPS")
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        context.load_cert_chain(config.tls_cert, config.tls_key or None)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(f"--tls-cert {config.tls_cert}: {error}") from error
+    return context
 
 
 def _host(peer: tuple[Any, ...]) -> str:

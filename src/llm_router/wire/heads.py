@@ -40,6 +40,9 @@ HOP_BY_HOP = frozenset(
     }
 )
 
+# How proxies say for whom they ask (RFC 7239, and what was there before it).
+_FORWARDED = frozenset({b"forwarded", b"x-forwarded-for", b"x-real-ip"})
+
 ID_LENGTH = 128  # characters of a client's own x-request-id that are taken over
 
 _NO_BODY = frozenset({204, 304})  # statuses (RFC 9112 §6.3)
@@ -95,10 +98,22 @@ class RequestHead(Head):
     """What a request's head says, but for the length of the body.
 
     `target` is in origin form (RFC 9112 §3.2.1) or `*`; `path` is the target without its query. `request_id`: the
-    client's own x-request-id where it is printable and short.
+    client's own x-request-id where it is printable and short. `credential`: the key of `Authorization: Bearer`
+    (RFC 6750 §2.1), or of `x-api-key`, as Anthropic's clients show theirs. `forwarded`: a proxy passed it on.
     """
 
-    __slots__ = ("expects_continue", "host", "http10", "method", "origin", "path", "request_id", "target")
+    __slots__ = (
+        "credential",
+        "expects_continue",
+        "forwarded",
+        "host",
+        "http10",
+        "method",
+        "origin",
+        "path",
+        "request_id",
+        "target",
+    )
 
     def __init__(self, method: bytes, target: bytes, fields: "_Fields") -> None:
         super().__init__(fields)
@@ -111,6 +126,8 @@ class RequestHead(Head):
         self.origin = fields.first(b"origin")
         given = fields.first(b"x-request-id")
         self.request_id = given if _ID.fullmatch(given) else b""
+        self.credential = _bearer(fields.first(b"authorization")) or fields.first(b"x-api-key")
+        self.forwarded = any(name in _FORWARDED for name, _ in fields.headers)
 
 
 class ResponseHead(Head):
@@ -242,6 +259,11 @@ class _Fields:
         if not _DIGITS.fullmatch(value):
             raise Malformed("a Content-Length that is no number")
         return int(value)
+
+
+def _bearer(authorization: bytes) -> bytes:
+    scheme, _, key = authorization.partition(b" ")
+    return key.strip(b" ") if scheme.lower() == b"bearer" else b""
 
 
 def _check_host(fields: _Fields) -> None:
