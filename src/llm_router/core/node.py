@@ -58,6 +58,7 @@ class Node:
     __slots__ = (
         "_idle_since",
         "_idle_since_is_known",
+        "access",
         "address",
         "backend",
         "changed",
@@ -109,6 +110,7 @@ class Node:
         self.own_name = self.name = name
         self.kind: NodeKind = kind
         self.address = address
+        self.access = b""  # header line by which requests are let in there
         self.dialects = dialects
         self.runtimes = tuple(runtimes)
         self.slots = slots or sum(r.slots for r in self.runtimes) or DEFAULT_SLOTS
