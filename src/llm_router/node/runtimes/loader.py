@@ -327,7 +327,9 @@ class Loader:
 async def _heard(event: asyncio.Event, seconds: float) -> None:
     """Wait for the event, but not for longer."""
     with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(event.wait(), seconds)
+        # Not `wait_for`: before Python 3.12 it can swallow a cancellation that comes with the event.
+        async with asyncio.timeout(seconds):
+            await event.wait()
     event.clear()
 
 
