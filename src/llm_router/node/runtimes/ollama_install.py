@@ -64,6 +64,7 @@ class Installer:
         self._log = log
         self._patience = patience
         self._step = ""
+        self._said = ""  # why it had to wait
         self._meter = Meter()
 
     async def find(self) -> Install | None:
@@ -110,8 +111,11 @@ class Installer:
         self._meter.note(done, total, time.monotonic())
 
     def _waiting(self, reason: str, seconds: float) -> None:
+        """A reason is said once; what follows is for those who debug."""
         self._step = "waiting for the network"
-        self._log.info("ollama.download_paused", reason=reason, seconds=round(seconds, 1))
+        write = self._log.debug if reason == self._said else self._log.info
+        write("ollama.download_paused", reason=reason, seconds=round(seconds, 1))
+        self._said = reason
 
     async def _fetch(self, release: Release, stem: str) -> Path | None:
         """One package on the disk, checked. None: it holds extra libraries, and there is none in this release."""
