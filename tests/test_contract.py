@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from llm_router.contract import Address, model_ids, parse_address
+from llm_router.contract import Address, model_ids, parse_address, parse_router
 from llm_router.errors import BadRequest
 
 
@@ -32,6 +32,30 @@ def test_no_addresses(text: str) -> None:
     """The message repeats what was written and shows how it should look."""
     with pytest.raises(BadRequest, match=r"is not an address.*http://host:port"):
         parse_address(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "url", "token"),
+    [
+        ("http://t0-K_n@host:8080", "http://host:8080", "t0-K_n"),
+        (" https://word:@[::1]/team-a/", "https://[::1]:443/team-a", "word"),
+        ("word@host:8080", "http://host:8080", "word"),
+        ("host:8080", "http://host:8080", ""),
+        ("http://host/@here", "http://host:80/@here", ""),
+    ],
+)
+def test_routers(text: str, url: str, token: str) -> None:
+    """Requirement A10: a join token may stand before a router's address, and is no part of it."""
+    address, found = parse_router(text)
+    assert (address.url, found) == (url, token)
+
+
+@pytest.mark.parametrize("text", ["hush@", "http://hush@host:x", "ftp://hush@host", "http://hush@[::1"])
+def test_no_routers(text: str) -> None:
+    """The message repeats what was written, but for the token."""
+    with pytest.raises(BadRequest, match="is not an address") as refusal:
+        parse_router(text)
+    assert "hush" not in refusal.value.message
 
 
 @pytest.mark.parametrize("text", ["http://host:8080", "https://host:443/team-a", "http://[::1]:80"])

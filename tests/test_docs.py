@@ -1,5 +1,6 @@
 """What exists is documented: settings, commands, routes (style: documentation is tested)."""
 
+import inspect
 import re
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,8 +12,7 @@ import pytest
 from llm_router import errors
 from llm_router.cli import commands
 from llm_router.config import NodeConfig, RouterConfig
-from llm_router.router.api.routing import routing_routes
-from llm_router.router.app import _routes
+from llm_router.router.api.routes import all_routes
 from llm_router.wire.dialects.anthropic import ANTHROPIC
 from llm_router.wire.dialects.ollama import OLLAMA
 from llm_router.wire.dialects.openai import OPENAI
@@ -33,7 +33,7 @@ def command_lines(group: click.Group = commands, path: str = "llm-router") -> li
 
 def routes() -> set[str]:
     """Every path with its methods, as `GET /v0/nodes/{node_id}`."""
-    handlers = [*_routes(NOTHING, NOTHING, NOTHING), *routing_routes(NOTHING, NOTHING, "")]
+    handlers = all_routes(**dict.fromkeys(inspect.signature(all_routes).parameters, NOTHING))
     found = {f"{method} {path}" for h in handlers for path in h.paths for method in h.http_methods}
     found |= {f"POST {path.decode()}" for dialect in (OLLAMA, OPENAI, ANTHROPIC) for path in dialect.operations}
     return {re.sub(r"\{model_id:path\}", "{id}", line).replace(":str}", "}").replace(":path}", "}") for line in found}

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
+from urllib.parse import quote
 
 import click
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 Run = Callable[..., Coroutine[Any, Any, None]]
 Command = Callable[..., object]
 
+KEY = "llm_router.key"  # where click keeps the API key for a moment
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 DEFAULT_ROUTER = "http://127.0.0.1:8080"  # where `llm-router up` listens when it is told nothing
 CLICK_TYPES: dict[object, click.ParamType[Any]] = {int: click.INT, float: click.FLOAT, Path: click.Path(path_type=Path)}
@@ -126,15 +128,44 @@ def settings(config: type[Config], *only: str, **renamed: str) -> Callable[[Comm
 
 
 with_parent_option = click.option("--with-parent", is_flag=True, hidden=True, help="End when standard input is closed.")
-router_option = click.option(
-    "--router",
-    envvar="ROUTER_URL",
-    default=DEFAULT_ROUTER,
-    show_default=True,
-    show_envvar=True,
-    metavar="URL",
-    help="The router to talk to.",
-)
+
+
+def _hold_key(context: click.Context, _: click.Parameter, key: str) -> None:
+    context.meta[KEY] = key
+
+
+def _with_key(context: click.Context, _: click.Parameter, url: str) -> str:
+    """Put the key where `client.Router` finds it, unless the URL has one: it wins, as it was given for this router."""
+    key, scheme, rest = context.meta[KEY], *url.rpartition("://")[::2]
+    return f"{scheme or 'http'}://{quote(key)}@{rest}" if key and "@" not in rest.partition("/")[0] else url
+
+
+def router_option(command: Command) -> Command:
+    """Options for the router to talk to, and the key to show there; the command gets them as one URL."""
+    key = click.option(
+        "--key",
+        envvar="LLM_ROUTER_KEY",
+        default="",
+        show_envvar=True,
+        metavar="KEY",
+        is_eager=True,  # known before --router is read
+        expose_value=False,
+        callback=_hold_key,
+        help="API key to show it; needed from other machines.",
+    )
+    router = click.option(
+        "--router",
+        envvar="ROUTER_URL",
+        default=DEFAULT_ROUTER,
+        show_default=True,
+        show_envvar=True,
+        metavar="URL",
+        callback=_with_key,
+        help="The router to talk to.",
+    )
+    return router(key(command))
+
+
 json_option = click.option(
     "--json", "as_json", is_flag=True, envvar="LLM_ROUTER_JSON", show_envvar=True, help="Print JSON."
 )
@@ -156,7 +187,14 @@ def commands() -> None:
 @commands.command()
 @settings(RouterConfig, "port", "home")
 @settings(NodeConfig, "runtime", port="node_port")
-def up(node_port: int | None, runtime: tuple[str, ...], **flags: object) -> None:
+@click.option(
+    "--share",
+    is_flag=True,
+    envvar="LLM_ROUTER_SHARE",
+    show_envvar=True,
+    help="Listen for other machines too, and print how they join; their clients need API keys.",
+)
+def up(node_port: int | None, runtime: tuple[str, ...], *, share: bool, **flags: object) -> None:
     """Start a router and a node on this machine.
 
     The node runs models with llama.cpp alone, unless it is told otherwise. Other settings of the two come from their
@@ -168,7 +206,7 @@ def up(node_port: int | None, runtime: tuple[str, ...], **flags: object) -> None
 
     router = RouterConfig.load(flags)
     node = NodeConfig.load({"port": node_port, "runtime": runtime, "home": router.home})
-    sys.exit(asyncio.run(both.run(router, node)))
+    sys.exit(asyncio.run(both.run(router, node, share=share)))
 
 
 @commands.command()
@@ -198,9 +236,9 @@ def node(*, with_parent: bool, **flags: object) -> None:
 
     with logs.last_words(Path(str(flags["home"] or default_home()))):
         config = NodeConfig.load(flags)
-        from llm_router.node.app import run
+        from llm_router.node.app import placed, run
 
-        _run(run, config, with_parent=with_parent)
+        _run(run, placed(config), with_parent=with_parent)
 
 
 def _refuse_options(context: click.Context) -> None:
@@ -294,7 +332,7 @@ def _run(run: Run, config: RouterConfig | NodeConfig, *, with_parent: bool) -> N
         threading.Thread(target=_end_with_parent, daemon=True).start()
 
     def ready(port: int) -> None:
-        click.echo(f"listening on {Address(config.host, port).url}")
+        click.echo(f"listening on {Address(config.host, port, bool(config.tls_cert)).url}")
 
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
@@ -324,7 +362,7 @@ def _end_with_parent() -> None:
 
 @commands.group(cls=Listing)
 def nodes() -> None:
-    """The nodes of a router: list, attach, set, lift, remove."""
+    """The nodes of a router: list, approve, attach, set, lift, remove."""
 
 
 @nodes.command("list")
@@ -409,6 +447,16 @@ def change(node_id: str, router: str, tags: tuple[str, ...], **given: object) ->
 @nodes.command()
 @click.argument("node_id", metavar="ID")
 @router_option
+def approve(node_id: str, router: str) -> None:
+    """Let the node with this ID join, which waits for it (see `llm-router nodes list`)."""
+    from llm_router import client
+
+    client.approve(client.Router(router), node_id)
+
+
+@nodes.command()
+@click.argument("node_id", metavar="ID")
+@router_option
 def remove(node_id: str, router: str) -> None:
     """Forget the node with this ID (see `llm-router nodes list`)."""
     from llm_router import client
@@ -425,6 +473,96 @@ def lift(node_id: str, model: str, router: str) -> None:
     from llm_router import client
 
     client.lift(client.Router(router), node_id, model)
+
+
+@commands.group(cls=Listing)
+def keys() -> None:
+    """The API keys of a router: list, create, revoke."""
+
+
+@keys.command("list")
+@router_option
+@json_option
+def list_keys(router: str, *, as_json: bool) -> None:
+    """List the keys: what they may do, until when, and when they were last used."""
+    from llm_router import client
+
+    client.list_keys(client.Router(router), as_json=as_json)
+
+
+@keys.command("create")
+@click.option(
+    "--name", required=True, envvar="LLM_ROUTER_KEYS_NAME", show_envvar=True, help="Name to know it by, in the log too."
+)
+@click.option(
+    "--scope",
+    type=click.Choice(["inference", "admin"]),
+    default="inference",
+    show_default=True,
+    envvar="LLM_ROUTER_KEYS_SCOPE",
+    show_envvar=True,
+    help="What it is for: asking models, or everything.",
+)
+@click.option(
+    "--expires",
+    default="",
+    envvar="LLM_ROUTER_KEYS_EXPIRES",
+    show_envvar=True,
+    help="When it ends: a date like 2030-12-31, or a time from now like 30d or 12h; never where not given.",
+)
+@click.option(
+    "--models",
+    "models",
+    multiple=True,
+    envvar="LLM_ROUTER_KEYS_MODELS",
+    show_envvar=True,
+    help="Model that it may ask for; may be given several times; all where not given.",
+)
+@router_option
+def create_key(router: str, models: tuple[str, ...], **wanted: str) -> None:
+    """Make an API key, and print it: it is not shown again."""
+    from llm_router import client
+
+    client.create_key(client.Router(router), {**wanted, "models": list(models)})
+
+
+@keys.command("revoke")
+@click.argument("name")
+@router_option
+def revoke_key(name: str, router: str) -> None:
+    """Revoke the key with this NAME or id: it fails from now on."""
+    from llm_router import client
+
+    client.revoke_key(client.Router(router), name)
+
+
+@commands.command("login-link")
+@router_option
+def login_link(router: str) -> None:
+    """Print a link that signs one person in at the dashboard, once, within ten minutes."""
+    from llm_router import client
+
+    client.login_link(client.Router(router))
+
+
+@commands.command()
+@click.option(
+    "--rotate",
+    is_flag=True,
+    envvar="LLM_ROUTER_JOIN_ROTATE",
+    show_envvar=True,
+    help="Make a new token first; the old one lets nobody in any more. Nodes that have joined stay.",
+)
+@router_option
+@json_option
+def join(router: str, *, rotate: bool, as_json: bool) -> None:
+    """Print the command to type on another machine so that it joins this router.
+
+    It holds the join token: whoever has it can add machines, which then see what they are asked.
+    """
+    from llm_router import client
+
+    client.join(client.Router(router), rotate=rotate, as_json=as_json)
 
 
 @commands.group(cls=Listing)

@@ -9,11 +9,11 @@ from contextlib import closing, suppress
 from datetime import UTC, datetime
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 import msgspec
 
-from llm_router.contract import NODES, UNREADABLE, Attach, Candidate, Explanation, NodeView
+from llm_router.contract import JOIN, NODES, UNREADABLE, Attach, Candidate, Explanation, JoinLine, NodeView
 from llm_router.errors import ConfigError, RouterError
 
 if TYPE_CHECKING:
@@ -36,14 +36,15 @@ class CommandError(RouterError):
 
 
 class Router:
-    """A router somewhere, asked synchronously."""
+    """A router somewhere, asked synchronously. `url` is its address, without the key."""
 
     def __init__(self, url: str) -> None:
-        """`url`: http:// or https://, with a path where it lives below one."""
+        """`url`: http:// or https://, with a path where it lives below one, and as user the API key to show."""
         parts = urlsplit(url if "://" in url else f"http://{url}")
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ConfigError(f"{url!r} is not the URL of a router: give one like http://127.0.0.1:8080")
-        self.url = url.rstrip("/")
+        self.url = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}".rstrip("/")
+        self._key = unquote(parts.username or "")
         self._prefix = parts.path.rstrip("/")
         self._place = parts.hostname, parts.port
         self._secure = parts.scheme == "https"
@@ -98,6 +99,8 @@ class Router:
     def _ask(self, connection: HTTPConnection, method: str, path: str, body: object) -> HTTPResponse:
         sent = None if body is None else msgspec.json.encode(body)
         headers = {"Content-Type": "application/json"} if sent else {}
+        if self._key:
+            headers["Authorization"] = f"Bearer {self._key}"
         connection.request(method, self._prefix + path, sent, headers)
         response = connection.getresponse()
         if response.status >= 400:
@@ -140,6 +143,7 @@ def list_nodes(router: Router, *, as_json: bool) -> None:
     elif nodes:
         _print_nodes(nodes, who)
         _print_exclusions(nodes)
+        _print_waiting(nodes)
     else:
         _say(f"No nodes yet. Start one on any machine: llm-router node --router {router.url}")
 
@@ -155,6 +159,22 @@ def change(router: Router, node_id: str, settings: dict[str, object]) -> None:
     node = router.read(router.call("PATCH", f"{NODES}/{quote(node_id, safe='')}", settings), NodeView)
     shown = {"name": node.name, "tags": ", ".join(node.settings.tags) or "none", "notes": node.settings.notes or "none"}
     _say("\n".join(f"{label:<6} {value}" for label, value in {**shown, "state": state_of(node)}.items()))
+
+
+def approve(router: Router, node_id: str) -> None:
+    """Let a node join that waits for it."""
+    node = router.read(router.call("POST", f"{NODES}/{quote(node_id, safe='')}/approve"), NodeView)
+    _say(f"approved {node.name} ({node.state})")
+
+
+def join(router: Router, *, rotate: bool, as_json: bool) -> None:
+    """Print the command by which another machine joins; `rotate`: with a new token."""
+    answer = router.call("POST", f"{JOIN}/rotate") if rotate else router.call("GET", JOIN)
+    line = router.read(answer, JoinLine)
+    if as_json:
+        _print_json(line)
+    else:
+        _say(line.command)
 
 
 def remove(router: Router, node_id: str) -> None:
@@ -215,6 +235,76 @@ def status(router: Router, *, as_json: bool) -> None:
 
 def _count(things: list[Any], noun: str) -> str:
     return f"{len(things)} {noun}{'' if len(things) == 1 else 's'}"
+
+
+# -- access
+
+
+class KeyRow(msgspec.Struct):
+    """What is read of an API key; times in seconds since the epoch, 0 is never."""
+
+    id: str
+    name: str
+    scope: str
+    models: list[str]
+    expires: float
+    last_used: float
+
+
+class MadeKey(msgspec.Struct):
+    """What is read of a new one."""
+
+    key: str
+
+
+class LoginLink(msgspec.Struct):
+    """What is read of a new link: its path, and when it ends (seconds since the epoch)."""
+
+    path: str
+    expires: float
+
+
+def create_key(router: Router, wanted: dict[str, object]) -> None:
+    """Make an API key. It alone goes to standard output, so that a script can take it from there."""
+    made = router.read(router.call("POST", "/v0/keys", wanted), MadeKey)
+    _say(made.key)
+    sys.stderr.write("This is the only time that the key is shown: keep it where your client finds it.\n")
+
+
+def list_keys(router: Router, *, as_json: bool) -> None:
+    """Print the API keys."""
+    body = router.call("GET", "/v0/keys")
+    keys = router.read(body, list[KeyRow])
+    if as_json:
+        _print_json(msgspec.json.decode(body))
+    elif keys:
+        columns = ["name", "scope", "models", "expires", "last used", "id"]
+        _print_table(columns, (_key_row(key) for key in keys), numbers=())
+    else:
+        _say("No keys yet. Make one: llm-router keys create --name NAME")
+
+
+def _key_row(key: KeyRow) -> list[str]:
+    models = ", ".join(key.models) or "all"
+    return [key.name, key.scope, models, _date(key.expires), _date(key.last_used), key.id]
+
+
+def _date(at: float) -> str:
+    """Seconds since the epoch as date and time here; 0 is never."""
+    return datetime.fromtimestamp(at, UTC).astimezone().strftime("%Y-%m-%d %H:%M") if at else "never"
+
+
+def revoke_key(router: Router, name: str) -> None:
+    """Revoke an API key, by its name or id."""
+    router.call("DELETE", f"/v0/keys/{quote(name, safe='')}")
+    _say(f"revoked {name}")
+
+
+def login_link(router: Router) -> None:
+    """Print an address that signs one person in at the dashboard."""
+    link = router.read(router.call("POST", "/v0/login-links"), LoginLink)
+    _say(f"{router.url}{link.path}")
+    sys.stderr.write(f"Whoever opens it first is signed in as an administrator; it ends at {_clock(link.expires)}.\n")
 
 
 # -- a decision
@@ -395,6 +485,13 @@ def _print_exclusions(nodes: Iterable[NodeView]) -> None:
     if rows:
         _say("")
         _print_table(["excluded", "on", "because", "tried again from"], rows)
+
+
+def _print_waiting(nodes: Iterable[NodeView]) -> None:
+    """Say how nodes come in that wait for approval, if any do."""
+    commands = [f"  llm-router nodes approve {node.id}" for node in nodes if node.state == "pending"]
+    if commands:
+        _say("\n".join(["", "To let in who is pending:", *commands]))
 
 
 def _clock(at: float) -> str:

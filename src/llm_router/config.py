@@ -129,6 +129,7 @@ class RouterConfig(Config, frozen=True, kw_only=True):
     prefix = "LLM_ROUTER_"
     file_name = "router.toml"
 
+    host: Annotated[str, declared("Address to listen on; 127.0.0.1 for this machine alone.")] = "0.0.0.0"
     workers: Annotated[int, Meta(ge=1, le=1), declared("Processes; more than one needs a shared database.")] = 1
     policy: Annotated[
         Literal["expected-latency", "least-requests", "metrics", "round-robin"],
@@ -167,6 +168,12 @@ class NodeConfig(Config, frozen=True, kw_only=True):
     prefix = "LLM_NODE_"
     file_name = "node.toml"
 
+    host: Annotated[
+        str,
+        declared(
+            "Address to listen on; where not given, all, or this machine's alone if the router is said to be here."
+        ),
+    ] = ""
     port: Annotated[Port, declared("Port to listen on.")] = DEFAULT_NODE_PORT
     router: Annotated[
         str, declared("The router's URL; where not given, one is looked for here and in the network.", env="ROUTER_URL")

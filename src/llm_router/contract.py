@@ -12,6 +12,7 @@ import msgspec
 from llm_router.errors import BadRequest
 
 NODES = "/v0/nodes"
+JOIN = "/v0/join"
 SERVICE = "_llm-router._tcp.local."  # what a router is announced as in the local network (RFC 6763, section 4.1.2)
 HEARTBEAT_EVERY = 5.0  # seconds; a router calls a node offline after four missed ones (design.md §5)
 
@@ -60,6 +61,18 @@ def parse_address(url: str) -> Address:
         raise BadRequest(f"{url!r} is not an address; write host:port, http://host:port or https://host/path")
     prefix = parts.path.rstrip("/").removesuffix("/v1").rstrip("/")
     return Address(parts.hostname, port or _DEFAULT_PORTS[parts.scheme], parts.scheme == "https", prefix)
+
+
+def parse_router(url: str) -> tuple[Address, str]:
+    """The address of a router, and the join token that may stand before it: `http://TOKEN@host:port`.
+
+    Raises:
+        BadRequest: it is no address; the message does not show the token.
+    """
+    scheme, _, rest = url.strip().rpartition("://")
+    place = rest.partition("/")[0]
+    token, _, host = place.rpartition("@")
+    return parse_address(f"{scheme or 'http'}://{host}{rest[len(place) :]}"), token.rstrip(":")
 
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -128,6 +141,9 @@ class Registration(msgspec.Struct, frozen=True):
 
     `address` is only given where the one the router sees is not the one to use (`--advertise`). A node that comes back
     under a known id shows the secret it was given as `Authorization: Bearer`.
+
+    `join`: the router's join token, where the node was given one. `access`: what the router shall show with each of its
+    own requests to the node, as `Authorization: Bearer`; the node lets in nobody else from other machines.
     """
 
     node_id: str
@@ -142,10 +158,15 @@ class Registration(msgspec.Struct, frozen=True):
     version: str = ""
     models_version: int = 0
     settings: NodeSettings = NodeSettings()
+    join: str = ""
+    access: str = ""
 
 
 class Registered(msgspec.Struct, frozen=True):
-    """The answer to a registration: 201 for a new node, 200 for one that is known again."""
+    """The answer to a registration: 201 for a new node, 200 for one that is known again.
+
+    `state` pending: it waits for an operator's approval, reports as any other, and need not register again.
+    """
 
     node_id: str
     state: str
@@ -189,6 +210,14 @@ class ModelEntry(msgspec.Struct, frozen=True):
     size: int = 0
 
 
+class JoinLine(msgspec.Struct, frozen=True):
+    """`GET /v0/join`: how further machines join. `command` is to be typed there, with the token in it."""
+
+    url: str
+    command: str
+    token: str
+
+
 class Attach(msgspec.Struct, frozen=True):
     """`POST /v0/nodes/attach`: a server that has no agent."""
 
@@ -211,7 +240,11 @@ class ExcludedModel(msgspec.Struct, frozen=True):
 
 
 class NodeView(msgspec.Struct, frozen=True):
-    """One element of `GET /v0/nodes`."""
+    """One element of `GET /v0/nodes`. Times in seconds since the epoch.
+
+    `machine` is what it calls itself, `version` its agent's, empty where there is none. `since`: when it came online, 0
+    while it is not. `latency`: seconds that its latest answers took, on average; 0: there was none.
+    """
 
     id: str
     name: str
@@ -236,6 +269,10 @@ class NodeView(msgspec.Struct, frozen=True):
     settings: NodeSettings
     os: str
     last_seen: float
+    machine: str = ""
+    version: str = ""
+    since: float = 0.0
+    latency: float = 0.0
 
 
 class Candidate(msgspec.Struct, frozen=True):

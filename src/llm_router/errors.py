@@ -45,6 +45,7 @@ class RouterError(Exception):
     status: ClassVar[int] = 500
     code: str = "internal_error"
     kind: ClassVar[str] = "server_error"
+    lines: ClassVar[bytes] = b""  # header lines that its answer has besides
 
     def __init__(self, message: str, *, retry_after: int = 0) -> None:
         super().__init__(message)
@@ -84,6 +85,7 @@ class Unauthorized(ClientError):
     status = 401
     code = "invalid_api_key"
     kind = "authentication_error"
+    lines = b"www-authenticate: Bearer\r\n"  # RFC 9110, section 15.5.2
 
 
 class Forbidden(ClientError):

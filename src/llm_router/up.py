@@ -11,14 +11,16 @@ import logging
 import shutil
 import signal
 import socket
+import ssl
 import sys
 import time
 from collections import deque
 from contextlib import closing, suppress
-from http.client import HTTPConnection, HTTPException
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
-from urllib.parse import urlsplit
+from typing import TypeVar
+from urllib.parse import SplitResult, urlsplit
 
 import msgspec
 from msgspec import structs
@@ -27,10 +29,13 @@ from rich.text import Text
 
 from llm_router import __version__
 from llm_router.config import DEFAULT_ROUTER_PORT, MB, NodeConfig, RouterConfig
-from llm_router.contract import NODES, UNREADABLE, Address, NodeView
+from llm_router.contract import JOIN, NODES, UNREADABLE, Address, JoinLine, NodeView
 from llm_router.errors import ConfigError, RouterError
 from llm_router.node.bars import Bars
 
+T = TypeVar("T")
+
+LOOPBACK, EVERYWHERE = "127.0.0.1", "0.0.0.0"
 ACCENT = "cyan"
 READY_WITHIN = 120.0  # seconds; a first start writes the built-in model on what may be a slow disk
 LOOK_EVERY = 0.1  # seconds between looks at the router's list of nodes while starting
@@ -172,13 +177,14 @@ def _file_logger(name: str, path: Path) -> logging.Logger:
 # -- the life of the pair
 
 
-async def run(router: RouterConfig, node: NodeConfig) -> int:
-    """Run both until told to end; return the exit status.
+async def run(router: RouterConfig, node: NodeConfig, *, share: bool = False) -> int:
+    """Run both until told to end; return the exit status. `share`: other machines can reach the router.
 
     Raises:
         ConfigError: the router's port is taken.
         CannotRunError: one of the two did not start, or the router ended by itself.
     """
+    router = _placed(router, share=share)
     if not router.port:
         router = structs.replace(router, port=_free_port(router.host))
     elif not _free(router.host, router.port):
@@ -212,9 +218,10 @@ class _Pair:
         self._node = node
         home = ["--home", str(router.home)]
         logs = router.home / "logs"
-        self._server = Child("router", ["serve", "--port", str(router.port), *home], logs, self._console)
-        self._url = _reachable(Address(router.host, router.port).url)
-        port = node.port if _free(node.host, node.port) else 0
+        place = ["--host", router.host, "--port", str(router.port)]
+        self._server = Child("router", ["serve", *place, *home], logs, self._console)
+        self._url = _reachable(Address(router.host, router.port, bool(router.tls_cert)).url)
+        port = node.port if _free(node.host or LOOPBACK, node.port) else 0
         runtimes = [text for spec in node.runtime or ALONE for text in ("--runtime", spec)]
         agent = ["node", "--port", str(port), "--router", self._url, *runtimes, *home]
         self._agent = Child("node", agent, logs, self._console)
@@ -228,6 +235,8 @@ class _Pair:
                 nodes = await self._ready()
             seconds = time.monotonic() - began
             hint = [] if self._node.runtime else await asyncio.to_thread(_ollama_hint, self._url)
+            if self._router.host != LOOPBACK:
+                hint += await asyncio.to_thread(_join_hint, self._url)
             _show(self._console, self._url, nodes, self._node.home / "node" / "models", seconds, hint)
             self._server.unsaid = self._agent.unsaid = frozenset()
             await self._stay()
@@ -286,6 +295,12 @@ class _Pair:
                 await self._agent.start()
 
 
+def _placed(router: RouterConfig, *, share: bool) -> RouterConfig:
+    """The router is for this machine alone unless it is shared, or somebody chose an address for it."""
+    chosen = router.host if router.host != RouterConfig().host else LOOPBACK
+    return structs.replace(router, host=EVERYWHERE if share else chosen)
+
+
 def _free(host: str, port: int) -> bool:
     try:
         socket.create_server((host, port), family=_family(host)).close()
@@ -310,13 +325,26 @@ def _reachable(url: str) -> str:
 
 def _nodes(url: str) -> list[NodeView]:
     """The router's list of nodes; empty as long as it cannot be had."""
+    return _get(url, NODES, list[NodeView]) or []
+
+
+def _get(url: str, path: str, kind: type[T]) -> T | None:
     parts = urlsplit(url)
-    with closing(HTTPConnection(str(parts.hostname), parts.port, timeout=LOOK_TIMEOUT)) as connection:
+    with closing(_connection(parts)) as connection:
         try:
-            connection.request("GET", NODES)
-            return msgspec.json.decode(connection.getresponse().read(), type=list[NodeView])
+            connection.request("GET", path)
+            return msgspec.json.decode(connection.getresponse().read(), type=kind)
         except (OSError, HTTPException, *UNREADABLE):
-            return []
+            return None
+
+
+def _connection(parts: SplitResult) -> HTTPConnection:
+    """To the router that we started; that its certificate names this machine's own address is not asked of it."""
+    if parts.scheme == "http":
+        return HTTPConnection(str(parts.hostname), parts.port, timeout=LOOK_TIMEOUT)
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return HTTPSConnection(str(parts.hostname), parts.port, timeout=LOOK_TIMEOUT, context=context)
 
 
 # -- what is printed
@@ -359,6 +387,18 @@ def _ollama_hint(url: str) -> list[tuple[str, str]]:
         line = f"{command} nodes attach {USERS_OLLAMA} --kind ollama{elsewhere}"
         return [("Ollama", f"one runs at {USERS_OLLAMA}; to add it:"), ("", line)]
     return [("Ollama", f"is brought up as well by: {command} up --runtime llamacpp --runtime ollama")]
+
+
+def _join_hint(url: str) -> list[tuple[str, str]]:
+    """Rows that say how other machines come in, as nodes and as clients; those at the router need no key."""
+    line = _get(url, JOIN, JoinLine)
+    if line is None:
+        return []
+    return [
+        ("Shared", f"at {line.url}; clients there need a key: {own_name()} keys create"),
+        ("Join", "type this on another machine, and it is a node of this router:"),
+        ("", line.command),
+    ]
 
 
 def _ollama_answers() -> bool:

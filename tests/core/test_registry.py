@@ -39,6 +39,40 @@ def test_a_new_agent_is_in_use_once_its_models_are_known() -> None:
     assert {model: [n.id for n in nodes] for model, nodes in registry.available().items()} == {"m": ["a"], "n": ["a"]}
 
 
+def test_a_node_that_waits_for_approval_is_of_no_use_yet() -> None:
+    """Requirement A10: it is seen, whatever it says or does changes nothing, until somebody approves it."""
+    registry = Registry(silence=20.0)
+    changes = registry.register("a", hello(), HERE, local=False, now=1.0, pending=True)
+    assert [c.event for c in changes] == ["node.pending"]
+    assert registry.heartbeat("a", Heartbeat(models_version=9, loaded=["m"], slots=50), 5.0) == []
+    assert registry.signal("a", Signal.GOODBYE, 6.0) == registry.tick(100.0) == []
+    assert [c.event for c in registry.register("a", hello(), HERE, local=False, now=101.0)] == ["node.pending"]
+    node = registry.nodes["a"]
+    assert (node.state, node.last_seen, list(node.warm), node.slots) == (State.PENDING, 101.0, [], DEFAULT_SLOTS)
+    assert [c.event for c in registry.signal("a", Signal.APPROVED, 102.0)] == ["node.registering"]
+    registry.list_models("a", ("m",), 103.0)
+    assert list(registry.available()) == ["m"]
+
+
+def test_who_waits_for_longest_unheard_is_first() -> None:
+    """Requirement A10: so that it is the first to be forgotten when too many wait; who may join is none of them."""
+    registry = Registry()
+    for node_id, now in (("a", 1.0), ("b", 2.0), ("c", 3.0)):
+        registry.register(node_id, hello(node_id), HERE, local=False, now=now, pending=node_id != "c")
+    registry.heartbeat("a", Heartbeat(), 4.0)
+    assert [node.id for node in registry.pending()] == ["b", "a"]
+
+
+def test_a_nodes_token_is_shown_to_it_alone() -> None:
+    """Requirement A10: it is in the line that is sent there, and in no view; without one there is no line."""
+    registry = Registry()
+    registry.register("a", hello(access="hush"), HERE, local=False, now=1.0)
+    assert registry.nodes["a"].access == b"authorization: Bearer hush\r\n"
+    assert "hush" not in repr(registry.nodes["a"].view())
+    registry.register("a", hello(), HERE, local=False, now=2.0)
+    assert registry.nodes["a"].access == b""
+
+
 def test_a_registration_is_kept_in_full() -> None:
     """Requirement A3: name, address, runtimes with version, OS, GPUs are there to be seen."""
     registry = Registry()

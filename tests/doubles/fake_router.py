@@ -33,6 +33,7 @@ class FakeRouter:
         self.port = port
         self.refusals: list[tuple[int, bytes]] = []  # status and body of the next answers
         self.known: set[str] = set()
+        self.state = "online"  # that it says nodes are in
         self.settings = NodeSettings()  # what it says that operators set of every node
         self.calls: asyncio.Queue[Said] = asyncio.Queue()
         self._runner: web.AppRunner | None = None
@@ -73,7 +74,7 @@ class FakeRouter:
         node_id = msgspec.json.decode(body)["node_id"]
         status = 200 if node_id in self.known else 201
         self.known.add(node_id)
-        return _json(status, msgspec.json.encode(Registered(node_id, "online", SECRET)))
+        return _json(status, msgspec.json.encode(Registered(node_id, self.state, SECRET)))
 
     async def _hear(self, request: web.Request) -> web.Response:
         await self._take(request, request.match_info["what"])
@@ -81,7 +82,7 @@ class FakeRouter:
             return self._refuse()
         if request.match_info["id"] not in self.known:
             return _json(404, refusal("no such node", "node_not_found"))
-        return _json(200, msgspec.json.encode(Seen("online", self.settings)))
+        return _json(200, msgspec.json.encode(Seen(self.state, self.settings)))
 
     async def _take(self, request: web.Request, what: str) -> bytes:
         body = await request.read()

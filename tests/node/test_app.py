@@ -14,8 +14,10 @@ import psutil
 import pytest
 from tests.doubles.fake_router import FakeRouter
 
+from llm_router.config import NodeConfig
 from llm_router.contract import Heartbeat, Registration
-from llm_router.node.app import ModelsVersion
+from llm_router.errors import ConfigError
+from llm_router.node.app import ModelsVersion, placed
 from llm_router.node.models.builtin import NAME, SENTENCE
 
 Start = Callable[..., Awaitable["Agent"]]
@@ -58,7 +60,9 @@ async def start(tmp_path: Path, router: FakeRouter) -> AsyncIterator[Start]:
     agents: list[Agent] = []
 
     async def start(*options: str) -> Agent:
-        command = [sys.executable, "-m", "llm_router", "node", "--home", str(tmp_path), "--router", router.url]
+        command = [sys.executable, "-m", "llm_router", "node", "--home", str(tmp_path)]
+        if "--router" not in options:
+            command += ["--router", router.url]
         if "--runtime" not in options:
             command += ["--runtime", "llamacpp"]
         log = tmp_path / "agent.log"
@@ -117,12 +121,54 @@ async def test_restarted(router: FakeRouter, start: Start) -> None:
     assert messages[0].models_version != messages[1].models_version
 
 
+async def test_only_the_router_is_let_in(router: FakeRouter, start: Start) -> None:
+    """Requirement A10: with the token that the registration brought; the join token is in no log and no message."""
+    url = router.url.replace("//", "//the-join-token@")
+    agent = await start("--port", "0", "--router", url, "--trust", "127.0.0.9", "--log-level", "debug")
+    message = msgspec.json.decode((await router.next("register")).body, type=Registration)
+    assert (message.join, message.protocol) == ("the-join-token", "http")
+    answers = {"": 401, "guessed": 401, message.access: 200}
+    async with aiohttp.ClientSession(agent.url) as session:
+        for token, status in answers.items():
+            headers = {"authorization": f"Bearer {token}"} if token else {}
+            async with session.get("/v1/models", headers=headers) as response:
+                assert response.status == status
+        async with session.get("/health") as response:
+            assert response.status == 200
+    for secret in ("the-join-token", message.access):
+        assert secret not in await agent.words()
+
+
+@pytest.mark.parametrize(
+    ("host", "router", "listens_on"),
+    [
+        ("", "http://127.0.0.1:8080", "127.0.0.1"),
+        ("", "word@localhost:8080", "127.0.0.1"),
+        ("", "http://word@10.0.0.5:8080", "0.0.0.0"),
+        ("", "", "0.0.0.0"),
+        ("127.0.0.1", "http://10.0.0.5:8080", "127.0.0.1"),
+        ("10.0.0.7", "http://127.0.0.1:8080", "10.0.0.7"),
+    ],
+)
+def test_where_it_listens(host: str, router: str, listens_on: str) -> None:
+    """Requirement A1: the router gets in wherever it is, with nothing else said; one that is here needs no way in."""
+    assert placed(NodeConfig(host=host, router=router)).host == listens_on
+
+
+def test_a_router_that_is_none_is_not_told_with_its_token() -> None:
+    """Requirement A10: what a person wrote is repeated, without the token."""
+    with pytest.raises(ConfigError, match="--router") as refusal:
+        placed(NodeConfig(host="", router="ftp://hush@host"))
+    assert "hush" not in refusal.value.message
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
         (("--port", "{taken}"), "--port"),
         (("--runtime", "vllm"), "--runtime vllm: there is no such runtime"),
         (("--router", "ftp://host"), "--router"),
+        (("--trust", "here"), "--trust"),
     ],
 )
 async def test_settings_that_cannot_be_used(

@@ -41,6 +41,33 @@ def test_a_router_of_this_machine_may_move(path: Path) -> None:
     assert again.secret("http://127.example:8080") == "" == again.secret(ROUTER)
 
 
+def test_each_router_has_a_token_of_its_own(path: Path) -> None:
+    """Requirement A10: by it one router may ask this node, after a restart too; it says nothing to another."""
+    mine = Identity.load(path).access(ROUTER)
+    assert len(mine) > 40
+    again = Identity.load(path)
+    assert again.access(ROUTER) == mine
+    assert again.access("http://other:8080") != mine
+
+
+def test_a_join_token_is_kept(path: Path) -> None:
+    """Given once, it is there when this router has forgotten us; the one given last counts, and here alone."""
+    first = Identity.load(path)
+    assert first.join_token(ROUTER, "") == ""
+    assert first.join_token(ROUTER, "old") == "old"
+    assert Identity.load(path).join_token(ROUTER, "new") == "new"
+    again = Identity.load(path)
+    assert (again.join_token(ROUTER, ""), again.join_token("http://other:8080", "")) == ("new", "")
+
+
+def test_a_file_of_an_earlier_release(path: Path) -> None:
+    """It had secrets alone, and is still the same node."""
+    path.parent.mkdir()
+    path.write_bytes(b'{"node_id":"n1","secrets":{"%b":"hush"}}' % ROUTER.encode())
+    identity = Identity.load(path)
+    assert (identity.node_id, identity.secret(ROUTER)) == ("n1", "hush")
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such modes")
 def test_only_its_user_can_read_it(path: Path) -> None:
     """The file has mode 0600 from the first time on."""

@@ -151,6 +151,22 @@ async def test_settings_are_taken_and_given_back(
     assert (tmp_path / "settings.json").exists()
 
 
+async def test_approval_is_waited_for(house: House, router: FakeRouter, journal: Journal) -> None:
+    """Requirement A10: the log says who can let us in and how; when it is done, nothing has to be done here."""
+    router.state = "pending"
+    async with house.up() as link:
+        entry = await journal.entry("router.approval_needed")
+        assert f"llm-router nodes approve {house.identity.node_id}" in entry["hint"]
+        await router.next("heartbeat")
+        router.state = "registering"
+        link.changed()
+        await journal.entry("router.approved")
+        router.state = "online"
+        link.changed()
+        await router.next("heartbeat")
+    assert len(journal.find("router.approval_needed")) == len(journal.find("router.approved")) == 1
+
+
 async def test_refused(house: House, router: FakeRouter, journal: Journal) -> None:
     """The router's reason is in the log, and the node tries again (A4, A7)."""
     router.refusals.append(

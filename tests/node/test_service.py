@@ -43,7 +43,7 @@ def made(home: Path, *, system: bool = False, environment: dict[str, str] | None
 
 def test_only_what_differs(tmp_path: Path) -> None:
     """A service is given the settings that differ from the defaults, from wherever they came, and its home."""
-    runs = made(tmp_path, environment={"LLM_NODE_PARALLEL": "7"}, name="box", host="127.0.0.1")
+    runs = made(tmp_path, environment={"LLM_NODE_PARALLEL": "7"}, name="box", log_level="info")
     assert runs.command == (*PROGRAM, "node", "--home", str(tmp_path), "--name", "box", "--parallel", "7")
 
 

@@ -17,6 +17,7 @@ class FakeNode:
         self.answer: Callable[[], web.Response] | None = None
         self.held: asyncio.Event | None = None  # set it to let the answers go
         self.looks = 0
+        self.shown: list[str] = []  # the Authorization header of each look
         self.open = 0  # looks that are under way
         self.most_open = 0
         self.looked = asyncio.Event()  # set at each look
@@ -47,7 +48,8 @@ class FakeNode:
             await self._runner.cleanup()
             self._runner = None
 
-    async def _openai(self, _request: web.Request) -> web.Response:
+    async def _openai(self, request: web.Request) -> web.Response:
+        self.shown.append(request.headers.get("authorization", ""))
         await self._look()
         if self.answer is not None:
             return self.answer()

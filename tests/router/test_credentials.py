@@ -34,7 +34,7 @@ def test_a_node_that_may_not_have_got_its_secret_is_given_another() -> None:
     """The answer to a registration can be lost; then the node asks again without one, and is let in."""
     credentials = Credentials()
     lost = credentials.issue("n")
-    received = credentials.readmit("n", "")
+    received = credentials.readmit("n", "", invited=True)
     with pytest.raises(WrongSecret):
         credentials.prove("n", lost)
     credentials.prove("n", received)
@@ -46,8 +46,16 @@ def test_nobody_takes_over_a_node_that_has_proven_itself() -> None:
     secret = credentials.issue("n")
     credentials.prove("n", secret)
     with pytest.raises(WrongSecret):
-        credentials.readmit("n", "")
-    assert credentials.readmit("n", secret) == secret
+        credentials.readmit("n", "", invited=True)
+    assert credentials.readmit("n", secret, invited=False) == secret
+
+
+def test_a_lost_secret_is_no_way_in() -> None:
+    """Requirement A10: who might not come as a new node does not come in as one whose secret was never shown."""
+    credentials = Credentials()
+    credentials.issue("n")
+    with pytest.raises(WrongSecret):
+        credentials.readmit("n", "", invited=False)
 
 
 def test_a_restart_remembers() -> None:
@@ -58,6 +66,6 @@ def test_a_restart_remembers() -> None:
     after.restore("n", before.of("n"))
     after.prove("n", secret)
     with pytest.raises(WrongSecret):
-        after.readmit("n", "")
+        after.readmit("n", "", invited=True)
     after.forget("n")
     assert not after.matches("n", secret)

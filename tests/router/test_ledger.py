@@ -19,7 +19,7 @@ from llm_router.core.registry import Change, Registry
 from llm_router.core.usage import RequestRecord
 from llm_router.router import ledger as ledgers
 from llm_router.router.credentials import Credentials
-from llm_router.router.ledger import BATCH, PENDING_LIMIT, Ledger
+from llm_router.router.ledger import BATCH, PENDING_LIMIT, Ledger, Watcher
 from llm_router.router.rows import snapshot
 from llm_router.router.store import queries
 from llm_router.router.store.database import Database
@@ -125,7 +125,9 @@ async def test_what_cannot_be_written_now_is_written_later(database: Database) -
     ledger.request(request(3))
     await ledger.flush()
     assert await ids(database) == ["r0", "r1", "r2", "r3"]
-    assert [e.detail for e in await database.run(queries.latest_events, 9)] == ["2", "1", "0"]
+    events = await database.run(queries.latest_events, 9)
+    assert [e.detail for e in events if e.event == "node.online"] == ["2", "1", "0"]
+    assert [e.event for e in events if e.event != "node.online"] == ["ledger.delayed"]
 
 
 @contextmanager
@@ -262,3 +264,45 @@ async def test_two_flushes_at_once_write_once(database: Database) -> None:
     ledger.request(request(1))
     await asyncio.gather(ledger.flush(), ledger.flush())
     assert await ids(database) == ["r1"]
+
+
+async def test_who_watches_is_shown_each_request_once(database: Database) -> None:
+    """In their order, sooner than they are written or with it, and whatever the database does meanwhile."""
+    ledger = Ledger(database, no_node)
+    ledger.request(request(0))  # before anybody watched
+    seen: list[str] = []
+    watcher = seen_by(seen)
+    ledger.watch(watcher)
+    for number in (1, 2):
+        ledger.request(request(number))
+    ledger.show()
+    assert seen == ["r1", "r2"]
+    ledger.request(request(3))
+    await break_table(database)
+    await ledger.flush()  # in vain
+    ledger.request(request(4))
+    await mend_table(database)
+    await ledger.flush()
+    ledger.show()
+    assert seen == ["r1", "r2", "r3", "r4"]
+    assert await ids(database) == ["r0", "r1", "r2", "r3", "r4"]
+    ledger.unwatch(watcher)
+    ledger.request(request(5))
+    ledger.show()
+    assert seen[-1] == "r4"
+
+
+async def test_batches_are_shown_as_a_whole(database: Database) -> None:
+    """However many transactions it takes to write them."""
+    ledger = Ledger(database, no_node)
+    seen: list[str] = []
+    ledger.watch(seen_by(seen))
+    for number in range(2 * BATCH + 1):
+        ledger.request(request(number))
+    await ledger.flush()
+    ledger.show()
+    assert seen == [f"r{number}" for number in range(2 * BATCH + 1)]
+
+
+def seen_by(seen: list[str]) -> Watcher:
+    return lambda records: seen.extend(record.id for record in records)

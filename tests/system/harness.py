@@ -267,7 +267,8 @@ class House:
 
     def router(self, *options: str) -> Router:
         """Start a router on a port of its own, which it keeps when it is started again."""
-        command = [*COMMAND, "serve", "--home", str(self.directory / "router"), "--port", "0", "--with-parent", *QUIET]
+        where = ["--home", str(self.directory / "router"), "--host", "127.0.0.1", "--port", "0", "--with-parent"]
+        command = [*COMMAND, "serve", *where, *QUIET]
         router = Router("router", [*command, *options], self.directory)
         self.processes.append(router.start())
         router.command[router.command.index("--port") + 1] = router.url.rsplit(":", 1)[1]

@@ -24,10 +24,11 @@ ROUTER_MEMORY = (
 class Up:
     """A running `llm-router up`; `lines` is what it has printed."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, *options: str) -> None:
         self.home = home
         self.port = free_port()
-        command = [*COMMAND, "up", "--home", str(home), "--port", str(self.port), "--node-port", str(free_port())]
+        ports = ["--port", str(self.port), "--node-port", str(free_port())]
+        command = [*COMMAND, "up", "--home", str(home), *ports, *options]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         assert self.process.stdout is not None
         self.lines: list[str] = []
@@ -131,6 +132,13 @@ def test_taken_port(up: Up, tmp_path: Path) -> None:
         assert "Traceback" not in done.stderr
 
 
+def test_for_this_machine_alone(up: Up) -> None:
+    """Requirement A10: nobody else can reach the two unless that is asked for."""
+    listens = {c.laddr.ip for child in up.children().values() for c in child.net_connections() if c.status == "LISTEN"}
+    assert listens == {"127.0.0.1"}
+    assert not any(line.startswith("Join") for line in up.lines)
+
+
 @pytest.mark.slow
 def test_node_is_started_again(up: Up) -> None:
     """A node that dies is started again, and says so; `up` goes on."""
@@ -151,6 +159,18 @@ def test_stops(up: Up) -> None:
     assert "node.offline" in up.log("router")
     assert "said goodbye" in up.log("router")
     assert "Traceback" not in up.log("router") + up.log("node")
+
+
+def test_shared(tmp_path: Path) -> None:
+    """Requirement A10: `--share` prints how another machine joins; the token in it is the router's."""
+    up = Up(tmp_path, "--share")
+    token = (tmp_path / "router" / "join-token").read_text().strip()
+    url = call(up.url, "GET", "/v0/join").json()["url"]
+    listens = {c.laddr.ip for c in up.children()["router"].net_connections() if c.status == "LISTEN"}
+    assert up.end(signal.SIGINT) == 130
+    assert listens == {"0.0.0.0"}
+    assert f"ROUTER_URL={url.replace('//', f'//{token}@')} llm-router node" in up.lines
+    assert token not in up.log("router") + up.log("node")
 
 
 def test_router_dies(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 Rule 1: the table is the whole truth; what it does not list changes nothing.
 Rule 2: this file does not know why a signal came, or what follows from a state.
 
-PENDING      waits for an operator's approval
+PENDING      waits for an operator's approval, be it there or not: nothing else ends that
 REGISTERING  its models are being pulled
 ONLINE       in rotation
 SUSPECT      a request to it failed and a probe is under way: used only when nobody else can
@@ -42,7 +42,8 @@ _P, _R, _ON, _SUS, _OFF = State.PENDING, State.REGISTERING, State.ONLINE, State.
 
 # A heartbeat does not clear a suspicion: an agent can live while its runtime hangs (requirement E2); only a probe does.
 TRANSITIONS: dict[State, dict[Signal, State]] = {
-    _P: {Signal.APPROVED: _R, Signal.GOODBYE: _OFF, Signal.SILENT: _OFF},
+    # Not offline when it goes: from there a heartbeat would bring it back as one that had been approved.
+    _P: {Signal.APPROVED: _R},
     _R: {Signal.MODELS_PULLED: _ON, Signal.PULL_FAILED: _OFF, Signal.GOODBYE: _OFF, Signal.SILENT: _OFF},
     _ON: {
         Signal.REGISTERED: _R,

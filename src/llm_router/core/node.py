@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from llm_router.core.rates import Rates
 
 DEFAULT_SLOTS = 4  # what a node is taken to run at once when it does not say (design.md §5)
+LATEST = 0.1  # what the latest answer counts in a node's `latency`: about the last twenty do
 BUSY_CPU = 80.0  # percent; a machine above it is used only when no other can (requirement D1)
 
 EVERY_DIALECT = frozenset({"ollama", "openai", "anthropic"})
@@ -53,6 +54,8 @@ class Node:
     `soonest`: when the first of the leases is expected to end; 0 where nobody has asked since they changed.
     `changed` is the number of the last change of what it is weighed by, counted over all nodes.
     `rates` is how fast it runs each, `pace` how it compares with the fastest node in prefill, decode and loads.
+    `access` is the header line by which requests are let in there, `token` the word in it, which no view shows.
+    `since`: when it came online last; `latency`: seconds that its answers take, see LATEST; `version`: its agent's.
     """
 
     __slots__ = (
@@ -72,6 +75,7 @@ class Node:
         "kind",
         "last_chosen",
         "last_seen",
+        "latency",
         "leases",
         "local",
         "models",
@@ -84,10 +88,13 @@ class Node:
         "report",
         "runtimes",
         "settings",
+        "since",
         "slots",
         "soonest",
         "state",
+        "token",
         "used",
+        "version",
         "warm",
     )
 
@@ -110,7 +117,8 @@ class Node:
         self.own_name = self.name = name
         self.kind: NodeKind = kind
         self.address = address
-        self.access = b""  # header line by which requests are let in there
+        self.access = b""
+        self.token = ""
         self.dialects = dialects
         self.runtimes = tuple(runtimes)
         self.slots = slots or sum(r.slots for r in self.runtimes) or DEFAULT_SLOTS
@@ -138,6 +146,9 @@ class Node:
         self.failed = 0
         self.last_chosen = 0
         self.last_seen = 0.0
+        self.since = 0.0
+        self.latency = 0.0
+        self.version = ""
 
     @property
     def in_flight(self) -> int:
@@ -157,6 +168,11 @@ class Node:
         self.settings = settings
         self.name = settings.name or self.own_name
         self.change()
+
+    def let_in_by(self, token: str) -> None:
+        """Whoever shows this token is let in there; "": everybody is."""
+        self.token = token
+        self.access = b"authorization: Bearer %b\r\n" % token.encode() if token else b""
 
     def warm_up(self, model: str, ready: float) -> None:
         """The model is in memory, or on its way there until `ready`."""
@@ -216,6 +232,10 @@ class Node:
             settings=self.settings,
             os=self.os,
             last_seen=self.last_seen,
+            machine=self.own_name,
+            version=self.version,
+            since=self.since if self.state is State.ONLINE or self.state is State.SUSPECT else 0.0,
+            latency=round(self.latency, 6),
         )
 
 

@@ -80,15 +80,17 @@ class Registry:
         self.nodes[node_id].address = address
 
     def register(
-        self, node_id: str, message: Registration, address: Address, *, local: bool, now: float
+        self, node_id: str, message: Registration, address: Address, *, local: bool, now: float, pending: bool = False
     ) -> list[Change]:
         """An agent introduced itself: known again under its id, or new. Its models are to be pulled next.
 
+        `pending`: it waits for approval if it is new, and its models are nobody's business until then.
         Of its copy of the settings and ours, the one changed last counts.
         """
         node = self.nodes.get(node_id)
         if node is None:
-            node = Node(node_id, message.machine_name, "agent", address, dialects=EVERY_DIALECT)
+            state = State.PENDING if pending else State.REGISTERING
+            node = Node(node_id, message.machine_name, "agent", address, dialects=EVERY_DIALECT, state=state)
             self.nodes[node_id] = node
         node.address = address
         node.own_name = message.machine_name
@@ -96,15 +98,18 @@ class Registry:
         node.runtimes = tuple(message.runtimes)
         node.slots = sum(r.slots for r in node.runtimes) or DEFAULT_SLOTS
         node.os = message.os
+        node.version = message.version
         node.backend = message.backend
         node.local = local
         node.models_version = message.models_version
         node.report = Heartbeat(gpus=message.gpus)
+        node.let_in_by(message.access)
         node.last_seen = now
         settings = max(node.settings, message.settings, key=lambda s: s.changed)
         changes = self.configure(node_id, settings)
+        event = "node.pending" if node.state is State.PENDING else "node.registered"
         return [
-            Change("node.registered", node.id, node.name, address.url),
+            Change(event, node.id, node.name, address.url),
             *changes,
             *self.signal(node_id, Signal.REGISTERED, now),
         ]
@@ -152,6 +157,9 @@ class Registry:
         node = self.nodes.get(node_id)
         if node is None:
             return []
+        if node.state is State.PENDING:  # what it has and does counts once it is approved
+            node.last_seen = now
+            return []
         moved = report.models_version != node.models_version
         lifted = [c for m in list(node.excluded) if moved for c in self.lift(node_id, m, "its runtime is another one")]
         before, node.report = set(node.report.loaded), report
@@ -164,6 +172,11 @@ class Registry:
         self._settle_warm(node, before, set(report.loaded))
         return lifted + self.signal(node_id, Signal.HEARTBEAT, now)
 
+    def pending(self) -> list[Node]:
+        """Those that wait for approval; who was not heard of for longest comes first."""
+        waiting = (node for node in self.nodes.values() if node.state is State.PENDING)
+        return sorted(waiting, key=lambda node: node.last_seen)
+
     def signal(self, node_id: str, signal: Signal, now: float, detail: str = "") -> list[Change]:
         """Something was learned about a node's health; the table says what follows."""
         node = self.nodes.get(node_id)
@@ -175,11 +188,13 @@ class Registry:
         if state is node.state:
             return []
         self._unlist(node)
-        node.state = state
+        before, node.state = node.state, state
         if state is State.REGISTERING:  # it restarted, or is back: what failed before may well work now (C7)
             node.excluded.clear()
         elif state is State.OFFLINE:
             self._cool(node, list(node.warm))
+        elif state is State.ONLINE and before is not State.SUSPECT:
+            node.since = now
         self._list(node)
         why = f"{signal.value}: {detail}" if detail else signal.value
         return [Change(f"node.{state.value}", node.id, node.name, why)]

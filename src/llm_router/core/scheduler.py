@@ -34,7 +34,7 @@ from llm_router.core.affinity import Affinity
 from llm_router.core.ask import Ask
 from llm_router.core.estimates import Estimates
 from llm_router.core.health import State
-from llm_router.core.node import Lease, Node
+from llm_router.core.node import LATEST, Lease, Node
 from llm_router.core.policies import Policy
 from llm_router.core.rates import Sample
 from llm_router.core.registry import IN_ROTATION, Registry
@@ -101,6 +101,10 @@ class Scheduler:
         """How many requests wait. While there are any, `on_tick` is to be called often."""
         return sum(map(len, self._queues.values()))
 
+    def queued(self) -> dict[str, int]:
+        """How many requests wait for each model; none that nobody waits for."""
+        return {model: len(queue) for model, queue in self._queues.items()}
+
     # -- events
 
     def on_request(self, ask: Ask, now: float) -> Lease | Queued | RouterError:
@@ -122,6 +126,8 @@ class Scheduler:
             node.failed += 1
         else:
             node.done += 1
+            seconds = now - lease.since
+            node.latency = node.latency + (seconds - node.latency) * LATEST if node.latency else seconds
         if lease.trial:
             exclusion = node.excluded.get(lease.model)
             if exclusion is not None and exclusion.since <= lease.since:  # not one from after a restart

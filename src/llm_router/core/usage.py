@@ -32,3 +32,4 @@ class RequestRecord(msgspec.Struct, frozen=True, gc=False):
     completion_tokens: int
     error: str
     waited: float = 0.0
+    trace: str = ""  # the client's `traceparent`, where it sent one and traces are made

@@ -282,7 +282,7 @@ class Exchange(msgspec.Struct, eq=False):
         """Answer with an error of ours, in the caller's dialect."""
         if isinstance(error, ShuttingDown):
             self._request.keep_alive = False
-        extra = self._extra()
+        extra = self._extra() + error.lines
         if error.retry_after:
             extra += b"retry-after: %d\r\n" % error.retry_after
         head = self._request.head

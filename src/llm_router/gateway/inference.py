@@ -63,6 +63,7 @@ OFFLINE_PATIENCE = 10.0  # seconds of silence from a node that is offline until 
 # What a node answers when it is broken or busy, or has lost the model since it listed it: another one may do better.
 BROKEN = frozenset({500, 502, 503, 504})
 ANOTHER_MAY = BROKEN | {404, 429}
+NOT_LET_IN = 401  # by a node: what it was shown is the router's, since a client's key does not travel on
 _FAILED = frozenset({"failed", "broken"})  # outcomes
 
 NOTHING = Ask("", 0.0)  # of a request that was refused before it was read
@@ -78,7 +79,7 @@ class Inference(Exchange, kw_only=True):
     """A request for a model."""
 
     holds_head = True
-    second_thoughts = ANOTHER_MAY
+    second_thoughts = ANOTHER_MAY | {NOT_LET_IN}
 
     _operation: Operation
     _at: float  # when it arrived
@@ -240,7 +241,7 @@ class Inference(Exchange, kw_only=True):
 
     def _choose(self) -> Delivery | None:
         reader = self._reader
-        if reader.status in ANOTHER_MAY and self._move_on():
+        if self._leaves():
             return None
         if self._begun and reader.status != 200:
             return self._reported()
@@ -251,6 +252,15 @@ class Inference(Exchange, kw_only=True):
         if reader.framing is LENGTH and reader.length <= HOLD:
             return Whole(self._client.write, reader.status, reader.head.lines(DROP), self._extra())
         return super()._choose()
+
+    def _leaves(self) -> bool:
+        """Whether the answer is another node's to give."""
+        status = self._reader.status
+        if status != NOT_LET_IN:
+            return status in ANOTHER_MAY and self._move_on()
+        self._drop()
+        self._failed(UpstreamFailed(f"it does not let the router in (status {NOT_LET_IN})"))
+        return True
 
     def _pass_whole(self, reader: ResponseReader, body: bytes) -> None:
         self._first = self._plane.now()
@@ -504,7 +514,7 @@ class Inference(Exchange, kw_only=True):
         plane.record(self._record(outcome, status, usage, now))
 
     def _record(self, outcome: Outcome, status: int, usage: Usage, now: float) -> RequestRecord:
-        node = self._node or NOBODY
+        node, plane = self._node or NOBODY, self._plane
         return RequestRecord(
             self.id.decode("latin-1"),
             time(),
@@ -523,6 +533,7 @@ class Inference(Exchange, kw_only=True):
             usage.completion_tokens,
             self._error if outcome != "done" else "",
             self._waited,
+            self._request.head.header(b"traceparent").decode("latin-1") if plane.traced else "",
         )
 
     def _spoken(self) -> Dialect:

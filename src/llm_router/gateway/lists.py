@@ -5,13 +5,15 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 import msgspec
-from litestar import MediaType, get, head
+from litestar import MediaType, Response, get, head
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import PathParameter
+from litestar.response import Redirect
 
 from llm_router.contract import ModelEntry
 from llm_router.core.registry import Registry
 from llm_router.errors import ModelNotFound
+from llm_router.gateway.control_app import AnyRequest
 from llm_router.wire.dialects import ollama, openai
 
 # The release of Ollama whose API ours is like: clients compare it with the one that brought what they want to use.
@@ -25,10 +27,13 @@ class Version(msgspec.Struct, frozen=True):
     version: str
 
 
-def list_routes(registry: Registry, loaded: Callable[[], Iterable[str]] | None = None) -> list[HTTPRouteHandler]:
+def list_routes(
+    registry: Registry, loaded: Callable[[], Iterable[str]] | None = None, pages: str = ""
+) -> list[HTTPRouteHandler]:
     """Handlers for `/v1/models`, `/v1/models/{id}`, `/api/tags`, `/api/ps`, `/api/version` and `/`.
 
-    `loaded`: the models in memory; where not given, what the nodes that are in use report.
+    `loaded`: the models in memory; where not given, what the nodes that are in use report. `pages`: where a person who
+    opens `/` in a browser finds some.
     """
     in_memory = loaded or (lambda: _reported(registry))
     since = datetime.now(UTC)
@@ -64,9 +69,11 @@ def list_routes(registry: Registry, loaded: Callable[[], Iterable[str]] | None =
         return Version(OLLAMA_VERSION)
 
     @get("/", media_type=MediaType.TEXT, sync_to_thread=False, tags=["service"])
-    def root() -> str:
-        """What Ollama answers here; clients use it to see whether a server is there."""
-        return "Ollama is running"
+    def root(request: AnyRequest) -> Response[str] | Redirect:
+        """What Ollama answers here; clients use it to see whether a server is there. A browser is shown the pages."""
+        if pages and "text/html" in request.headers.get("accept", ""):
+            return Redirect(pages, status_code=303)
+        return Response("Ollama is running", media_type=MediaType.TEXT)
 
     @head("/", media_type=MediaType.TEXT, sync_to_thread=False, tags=["service"])
     def root_head() -> None:

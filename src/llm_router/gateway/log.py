@@ -3,6 +3,7 @@
 Libraries that log through `logging` (uvicorn, aiohttp, litestar) are heard from WARNING on, in the same form.
 """
 
+import contextlib
 import logging
 import sys
 from typing import Literal, TextIO, cast
@@ -33,13 +34,19 @@ def configure(level: Level, form: Literal["console", "json"]) -> None:
 
 
 class _StandardError:
-    """Whatever standard error is when a line is written: while bars are shown, rich puts lines above them."""
+    """Whatever standard error is when a line is written: while bars are shown, rich puts lines above them.
+
+    A line that cannot be written (the disk is full, the terminal gone) is left out: no request shall fail for it.
+    """
 
     def write(self, text: str) -> int:
-        return sys.stderr.write(text)
+        with contextlib.suppress(OSError):
+            sys.stderr.write(text)
+        return len(text)
 
     def flush(self) -> None:
-        sys.stderr.flush()
+        with contextlib.suppress(OSError):
+            sys.stderr.flush()
 
 
 def _renderers(form: Literal["console", "json"]) -> list[Processor]:

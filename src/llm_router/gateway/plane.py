@@ -42,9 +42,11 @@ class DataPlane:
         restored: Callable[[Lease], None] | None = None,
         wake: Callable[[str], Awaitable[Address]] | None = None,
         prepare: Callable[[str, Wishes], None] | None = None,
+        bodies: Callable[[str, bytes, bytes], None] | None = None,
         sign_every: float = 0.0,
         answer_timeout: float = 0.0,
         token_timeout: float = 0.0,
+        traced: bool = False,
     ) -> None:
         """Say who does what.
 
@@ -61,9 +63,11 @@ class DataPlane:
             wake: brings up a node that has no address; raises UpstreamError when it cannot, Unavailable when not now.
             prepare: told what a request that has been given a node, and is translated for it, asks for beside its
                 answer; afterwards the node may have no address any more.
+            bodies: told the id, the prompt and the answer of every inference request; None: nobody wants to know.
             sign_every: seconds between signs of life to a client that waits for its stream to begin; 0: none.
             answer_timeout: seconds that a node has to begin its answer; 0: as long as it is online.
             token_timeout: seconds that an answer which has begun may stand still; 0: any time.
+            traced: whether records shall say which trace of the client's a request belongs to.
         """
         self.registry = registry
         self.scheduler = scheduler
@@ -75,9 +79,11 @@ class DataPlane:
         self.restored = restored or _nothing_to_tell
         self.wake = wake or _nothing_to_wake
         self.prepare = prepare or _nothing_to_prepare
+        self.bodies = bodies
         self.sign_every = sign_every
         self.answer_timeout = answer_timeout
         self.token_timeout = token_timeout
+        self.traced = traced
         self.draining = False
         self.loop = asyncio.get_running_loop()
         self.now = monotonic  # not the loop's time, which another clock may drive: the registry's times are of this one

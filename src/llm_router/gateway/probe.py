@@ -9,6 +9,7 @@ and `/api/version` (Ollama, `docs/api.md`).
 import asyncio
 import os
 import socket
+from collections.abc import Mapping
 
 import aiohttp
 import msgspec
@@ -27,8 +28,10 @@ class Listing(msgspec.Struct, frozen=True):
     version: str = ""
 
 
-async def pull_models(session: aiohttp.ClientSession, kind: NodeKind, address: Address, seconds: float) -> Listing:
-    """Ask the server at `address` what it has, within `seconds`.
+async def pull_models(
+    session: aiohttp.ClientSession, kind: NodeKind, address: Address, seconds: float, access: str = ""
+) -> Listing:
+    """Ask the server at `address` what it has, within `seconds`. `access`: the token by which an agent lets us in.
 
     Raises:
         UpstreamFailed: it could not be reached, or its answer is not a list of models; the message says URL and reason.
@@ -36,7 +39,7 @@ async def pull_models(session: aiohttp.ClientSession, kind: NodeKind, address: A
     if kind == "ollama":
         return await _pull_ollama(session, address.url, seconds)
     url = f"{address.url}/v1/models"
-    body = await _get(session, url, seconds)
+    body = await _get(session, url, seconds, {"authorization": f"Bearer {access}"} if access else {})
     try:
         models = tuple(model_ids(body))
     except UNREADABLE as error:
@@ -75,9 +78,11 @@ async def _get_optional(session: aiohttp.ClientSession, url: str, seconds: float
         return b"{}"
 
 
-async def _get(session: aiohttp.ClientSession, url: str, seconds: float) -> bytes:
+async def _get(
+    session: aiohttp.ClientSession, url: str, seconds: float, headers: Mapping[str, str] | None = None
+) -> bytes:
     try:
-        async with session.get(url, timeout=aiohttp.ClientTimeout(total=seconds)) as response:
+        async with session.get(url, headers=headers, timeout=aiohttp.ClientTimeout(total=seconds)) as response:
             body = await _read(response)
     except TimeoutError as error:
         raise UpstreamFailed(f"{url} did not answer within {seconds:g} s; {_FIREWALL}") from error

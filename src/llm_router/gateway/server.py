@@ -34,6 +34,7 @@ from llm_router.gateway.guard import EVERYBODY, Guard
 from llm_router.gateway.inference import NOTHING, Inference
 from llm_router.gateway.origins import Origins
 from llm_router.gateway.plane import DataPlane
+from llm_router.gateway.remembered import Remembered
 from llm_router.wire.dialects import OPERATIONS, dialect_of
 from llm_router.wire.dialects.base import Dialect
 from llm_router.wire.dialects.openai import OPENAI
@@ -234,7 +235,7 @@ class Client(asyncio.Protocol):
             self._exchange = exchange = Exchange(plane, self, request, id_, NOT_YET)
         else:
             now = plane.now()
-            self._exchange = exchange = Inference(
+            self._exchange = exchange = self._gateway.inference(
                 plane, self, request, id_, NOT_YET, _operation=operation, _ask=NOTHING, _at=now, _signed=now
             )
         exchange.begin()
@@ -293,6 +294,7 @@ class Gateway:
         self.plane = plane
         self.config = config
         self.guard = guard
+        self.inference: type[Inference] = Inference if plane.bodies is None else Remembered
         self._tls = _tls(config)
         self.origins = _origins(config.origins)
         self.max_connections = config.max_connections or files.connections()

@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
 
 import aiohttp
+import msgspec
 import structlog
 
 from llm_router import __version__
 from llm_router.config import NodeConfig
-from llm_router.contract import Address, Heartbeat, Registration, parse_address
+from llm_router.contract import Address, Heartbeat, Registration, parse_router
 from llm_router.core.estimates import Estimates
 from llm_router.core.health import Signal
 from llm_router.core.node import Lease
@@ -28,17 +29,36 @@ from llm_router.gateway.log import configure
 from llm_router.gateway.plane import DataPlane
 from llm_router.gateway.server import Gateway
 from llm_router.gateway.signals import stop_requested
+from llm_router.gateway.trust import Trust
 from llm_router.gateway.upstream import Pool
 from llm_router.node import logs
 from llm_router.node.bars import watch
 from llm_router.node.control import node_control
 from llm_router.node.discovery import find_router
+from llm_router.node.gate import Gate
 from llm_router.node.hardware import Hardware, machine_name
 from llm_router.node.identity import Identity
 from llm_router.node.link import Link
 from llm_router.node.runtimes.all import make_runtimes
 
 log = structlog.get_logger()
+
+LOOPBACK = "127.0.0.1"
+EVERYWHERE = "0.0.0.0"  # the router may be anywhere, and the gate lets in nobody else
+
+
+def placed(config: NodeConfig) -> NodeConfig:
+    """With the address to listen on decided, where none was given.
+
+    It is this machine's alone if the router is said to be on this machine; else the router has to get in from outside.
+
+    Raises:
+        ConfigError: the router's URL is none.
+    """
+    if config.host:
+        return config
+    here = bool(config.router) and _is_loopback(_router(config.router)[0].host)
+    return msgspec.structs.replace(config, host=LOOPBACK if here else EVERYWHERE)
 
 
 async def run(config: NodeConfig, *, ready: Callable[[int], None]) -> None:
@@ -68,7 +88,11 @@ class Agent:
     def __init__(self, config: NodeConfig, session: aiohttp.ClientSession) -> None:
         self.config = config
         self.session = session
-        self.router = _router_address(config.router) if config.router else None
+        self.router: Address | None = None
+        self._invitation = ""  # the token to join it by
+        if config.router:
+            self.router, self._invitation = _router(config.router)
+        self.gate = Gate(Trust(config.trust))
         self.identity = Identity.load(config.home / "node" / "identity.json")
         self.registry = Registry()
         self.hardware = Hardware()
@@ -92,7 +116,7 @@ class Agent:
         """Listen, then list what the runtimes have; the port."""
         control = ControlServer(node_control(self.registry, self.runtimes.loaded))
         stack.push_async_callback(control.stop)
-        self.gateway = Gateway(self._plane(control, await control.start()), self.config)
+        self.gateway = Gateway(self._plane(control, await control.start()), self.config, self.gate)
         stack.callback(self.hardware.stop)
         stack.push_async_callback(self.runtimes.stop)
         port = await self._listen()
@@ -102,7 +126,7 @@ class Agent:
         models = sorted(self.registry.available())
         log.info(
             "node.started",
-            url=Address(self.config.host, port).url,
+            url=Address(self.config.host, port, bool(self.config.tls_cert)).url,
             backend=self.hardware.backend(),
             models=models,
         )
@@ -157,11 +181,14 @@ class Agent:
         if _is_loopback(self.config.host) and not _is_loopback(router.host) and not self.config.advertise:
             hint = "the router cannot reach this address; choose another with --host, or --host 0.0.0.0 for all"
             log.warning("node.hidden", host=self.config.host, router=router.url, hint=hint)
+        access = await asyncio.to_thread(self.identity.access, router.url)
+        join = await asyncio.to_thread(self.identity.join_token, router.url, self._invitation)
+        self.gate.open_to(access)
         self.link = Link(
             router,
             self.identity,
             self.session,
-            introduce=lambda: self.introduce(port),
+            introduce=lambda: msgspec.structs.replace(self.introduce(port), access=access, join=join),
             report=self.report,
             log=log,
         )
@@ -206,6 +233,7 @@ class Agent:
             machine_name=self.config.name or machine_name(),
             port=port,
             address=self.config.advertise,
+            protocol="https" if self.config.tls_cert else "http",
             runtimes=self.runtimes.facts(),
             gpus=self.hardware.gpus(),
             backend=self.hardware.backend(),
@@ -252,9 +280,10 @@ class ModelsVersion:
         return self._number
 
 
-def _router_address(url: str) -> Address:
+def _router(url: str) -> tuple[Address, str]:
+    """Its address, and the token to join it by."""
     try:
-        return parse_address(url)
+        return parse_router(url)
     except BadRequest as error:
         raise ConfigError(f"--router: {error.message}") from error
 

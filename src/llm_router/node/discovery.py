@@ -30,6 +30,7 @@ LOOK_WITHIN = 2.0  # seconds; a router in the same network answers in millisecon
 # (RFC 6762, sections 5.2 and 6).
 FIRST_LISTEN = 2.5
 OTHERS_WITHIN = 0.5  # seconds from the first that is heard, in which others that were asked too have answered
+USABLE = frozenset({"ok", "degraded"})  # what a router says of its health: it answers, if it keeps no history just now
 RESOLVE_WITHIN = 3000  # milliseconds; what was announced is in the cache, unless a packet was lost
 
 
@@ -116,7 +117,7 @@ async def _is_router(session: aiohttp.ClientSession, address: Address) -> bool:
     timeout = aiohttp.ClientTimeout(total=LOOK_WITHIN)
     try:
         async with session.get(f"{address.url}/health", timeout=timeout) as response:
-            return msgspec.json.decode(await response.read(), type=_Health).status == "ok"
+            return msgspec.json.decode(await response.read(), type=_Health).status in USABLE
     except (TimeoutError, aiohttp.ClientError, *UNREADABLE):
         return False
 

@@ -5,6 +5,8 @@ It carries what operators set of the node both ways: our copy with a registratio
 register ── accepted ──▶ heartbeat at once and every HEARTBEAT_EVERY ── 404 ──▶ register, at once
    ▲                         │
    └── whatever fails is tried again after 1 s, doubling to 60 s, with jitter, forever (requirement A7)
+
+Where the answer is that an operator has to approve us (requirement A10) we go on as usual, and hear of it by heartbeat.
 """
 
 import asyncio
@@ -29,6 +31,7 @@ from llm_router.contract import (
     Registration,
     Seen,
 )
+from llm_router.core.health import State
 from llm_router.errors import NodeNotFound, RegistrationRefused, RouterError, UpstreamFailed, WrongSecret
 from llm_router.gateway.probe import why
 from llm_router.node.identity import Identity
@@ -70,6 +73,7 @@ class Link:
         self._log = log.bind(router=router.url)
         self._settings = KeptSettings.load(identity.path.with_name("settings.json"), self._log)
         self._registered = False
+        self._pending = False
         self._changed = asyncio.Event()
 
     async def run(self) -> None:
@@ -117,14 +121,27 @@ class Link:
         message = msgspec.structs.replace(self._introduce(), settings=self._settings.current)
         answer = await self._post(NODES, msgspec.json.encode(message), ANSWER_WITHIN)
         registered = self._read(NODES, answer, Registered)
-        self._identity.keep(self._router, registered.node_secret)
+        await asyncio.to_thread(self._identity.keep, self._router, registered.node_secret)
         self._registered = True
         self._log.info("router.registered", node_id=registered.node_id, state=registered.state)
+        self._hear_of_approval(registered.state)
 
     async def _beat(self) -> None:
         path = f"{NODES}/{self._identity.node_id}/heartbeat"
         answer = await self._post(path, msgspec.json.encode(self._report()), ANSWER_WITHIN)
-        await self._settings.take(self._read(path, answer, Seen).settings)
+        seen = self._read(path, answer, Seen)
+        self._hear_of_approval(seen.state)
+        await self._settings.take(seen.settings)
+
+    def _hear_of_approval(self, state: str) -> None:
+        """Say that we wait for it, and when it has come."""
+        was, self._pending = self._pending, state == State.PENDING.value
+        if self._pending and not was:
+            command = f"llm-router nodes approve {self._identity.node_id}"
+            hint = f"approve it on the router's dashboard or with `{command}`; or start it as `llm-router join` says"
+            self._log.warning("router.approval_needed", hint=hint)
+        elif was and not self._pending:
+            self._log.info("router.approved", state=state)
 
     def _read(self, path: str, answer: bytes, kind: type[T]) -> T:
         try:

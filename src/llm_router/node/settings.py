@@ -11,7 +11,7 @@ import msgspec
 from structlog.typing import FilteringBoundLogger
 
 from llm_router.contract import UNREADABLE, NodeSettings
-from llm_router.node.files import write_private
+from llm_router.gateway.private import write_private
 
 
 class KeptSettings:

@@ -2,7 +2,8 @@
 
 Rule 1: a secret leaves here once, when it is issued; what is kept is its hash.
 Rule 2: a node that never showed its secret may not have received it (the answer to its registration was lost), so it is
-        given another one. From the first time on that it shows one, only that one counts.
+        given another one, if it might come as a new node. From the first time on that it shows one, only that one
+        counts.
 """
 
 import hmac
@@ -62,14 +63,14 @@ class Credentials:
             )
         self._known[node_id] = Credential(_hash(secret), proven=True)
 
-    def readmit(self, node_id: str, secret: str) -> str:
-        """A known node registers again; the secret it shall use from now on.
+    def readmit(self, node_id: str, secret: str, *, invited: bool) -> str:
+        """A known node registers again; the secret it shall use from now on. `invited`: it might come as a new one.
 
         Raises:
-            WrongSecret: it has proven a secret before, and this is not it.
+            WrongSecret: this is not its secret, and it has proven one before, or is not invited.
         """
         known = self.of(node_id)
-        if known.hash and not known.proven and not self.matches(node_id, secret):
+        if invited and known.hash and not known.proven and not self.matches(node_id, secret):
             return self.issue(node_id)
         self.prove(node_id, secret)
         return secret

@@ -33,6 +33,7 @@ from llm_router.gateway.probe import Listing
 from llm_router.router.addresses import is_here, node_address
 from llm_router.router.clock import epoch
 from llm_router.router.credentials import Credential, Credentials
+from llm_router.router.joining import PENDING_LIMIT, Door
 from llm_router.router.prober import Prober
 from llm_router.router.rows import restored
 from llm_router.router.settings import SettingsChange, changed, check
@@ -41,6 +42,8 @@ from llm_router.router.store.queries import StoredNode
 log = structlog.get_logger()
 
 _NODE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")  # it stands in paths and on command lines
+# RFC 6750, section 2.1, and no longer than a header should be: the router sends it with each request.
+_ACCESS = re.compile(r"(?:[A-Za-z0-9._~+/-]{1,256}=*)?")
 
 
 class Fleet:
@@ -53,8 +56,10 @@ class Fleet:
         prober: Prober,
         publish: Callable[[list[Change]], None],
         touch: Callable[[str], None],
+        door: Door,
     ) -> None:
         """`publish`: tell everybody of changes. `touch`: a node is to be written though there is no change to tell."""
+        self._door = door
         self.registry = registry
         self._credentials = credentials
         self._prober = prober
@@ -63,31 +68,54 @@ class Fleet:
 
     # -- agents
 
-    async def register(self, message: Registration, seen: str, secret: str) -> tuple[Registered, bool]:
+    async def register(
+        self, message: Registration, seen: str, secret: str, *, forwarded: bool = False
+    ) -> tuple[Registered, bool]:
         """An agent at address `seen` introduces itself and shows `secret` if it has one. The bool: it is new here.
 
+        `forwarded`: a proxy passed it on. Who may not come in waits for approval: its state is pending.
+
         Raises:
-            BadRequest: its id or address cannot be used.
+            BadRequest: its id, address or access token cannot be used.
             WrongSecret: it is known and did not prove that it is who it says.
             RegistrationRefused: its models cannot be fetched, or it has none (requirement A4).
         """
         address = _usable(message, seen)
         message = _within_limits(message)
-        node_id = message.node_id
+        node_id, now = message.node_id, time.monotonic()
+        invited = self._door.lets_in(message.join, seen, forwarded=forwarded)
         new = node_id not in self.registry.nodes
-        secret = self._credentials.issue(node_id) if new else self._credentials.readmit(node_id, secret)
-        self._publish(self.registry.register(node_id, message, address, local=is_here(seen), now=time.monotonic()))
+        secret = self._welcome(node_id, secret, invited=invited)
+        local = is_here(seen)
+        self._publish(self.registry.register(node_id, message, address, local=local, now=now, pending=not invited))
+        if invited:
+            self._publish(self.registry.signal(node_id, Signal.APPROVED, now, "it may join"))
+        if self.node(node_id).state is not State.PENDING:
+            await self._take_models(message, address, secret, new=new)
+        return Registered(node_id, self.node(node_id).state.value, secret), new
+
+    def _welcome(self, node_id: str, secret: str, *, invited: bool) -> str:
+        """The secret that this agent shall use; see the table in `joining`. Raises WrongSecret."""
+        known = self.registry.nodes.get(node_id)
+        if known is not None:
+            return self._credentials.readmit(node_id, secret, invited=invited or known.state is State.PENDING)
+        if not invited:
+            waiting = self.registry.pending()
+            for node in waiting[: max(0, len(waiting) + 1 - PENDING_LIMIT)]:
+                self.remove(node.id)
+        return self._credentials.issue(node_id)
+
+    async def _take_models(self, message: Registration, address: Address, secret: str, *, new: bool) -> None:
         try:
-            listing = await self._pull_some(address)
+            listing = await self._pull_some(address, message.access)
         except RegistrationRefused as refusal:
             self._refuse(message, secret, refusal, new=new)
             raise
-        self._publish(self.registry.list_models(node_id, listing.models, time.monotonic()))
-        return Registered(node_id, self.node(node_id).state.value, secret), new
+        self._publish(self.registry.list_models(message.node_id, listing.models, time.monotonic()))
 
-    async def _pull_some(self, address: Address) -> Listing:
+    async def _pull_some(self, address: Address, access: str) -> Listing:
         try:
-            listing = await self._prober.pull("agent", address)
+            listing = await self._prober.pull("agent", address, access)
         except UpstreamFailed as error:
             raise RegistrationRefused(
                 f"the list of models cannot be fetched: {error.message} (if it is elsewhere, --advertise says where)",
@@ -117,7 +145,7 @@ class Fleet:
         self._publish(self.registry.heartbeat(node_id, report, time.monotonic()))
         self._touch(node_id)
         if moved or node.state is State.REGISTERING:
-            self._prober.look(node_id)
+            self._prober.look(node_id)  # which leaves those alone who wait for approval
         return node
 
     def goodbye(self, node_id: str, secret: str) -> None:
@@ -131,6 +159,19 @@ class Fleet:
         return node
 
     # -- operators
+
+    def approve(self, node_id: str, by: str = "") -> Node:
+        """A node that waits may join: its models are pulled now. Any other stays as it is. `by`: who says so.
+
+        Raises:
+            NodeNotFound: there is none with this id.
+        """
+        node = self.node(node_id)
+        changes = self.registry.signal(node_id, Signal.APPROVED, time.monotonic(), by)
+        self._publish(changes)
+        if changes:
+            self._prober.look(node_id)
+        return node
 
     async def attach(self, message: Attach) -> tuple[Node, bool]:
         """Take in a server without an agent. The bool: it was not known yet.
@@ -250,7 +291,8 @@ def view(node: Node) -> NodeView:
     """What the API shows of a node: times in seconds since the epoch."""
     shown = node.view()
     exclusions = [msgspec.structs.replace(e, since=epoch(e.since), until=epoch(e.until)) for e in shown.exclusions]
-    return msgspec.structs.replace(shown, last_seen=epoch(node.last_seen), exclusions=exclusions)
+    since = shown.since and epoch(shown.since)
+    return msgspec.structs.replace(shown, last_seen=epoch(node.last_seen), since=since, exclusions=exclusions)
 
 
 def _usable(message: Registration, seen: str) -> Address:
@@ -258,6 +300,8 @@ def _usable(message: Registration, seen: str) -> Address:
         raise BadRequest("node_id: 1 to 128 letters, digits, dots, dashes and underscores are wanted")
     if not 0 < message.port < 65536:
         raise BadRequest(f"port: a node listens on one from 1 to 65535, not on {message.port}")
+    if not _ACCESS.fullmatch(message.access):
+        raise BadRequest("access: at most 256 characters of those that a bearer token may have are wanted")
     return node_address(message, seen)
 
 

@@ -10,7 +10,7 @@ Rule 5: requests are written at least once: twice if the process that writes the
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import structlog
 from sqlalchemy.exc import InterfaceError, OperationalError
@@ -33,6 +33,8 @@ BATCH = 1024
 PENDING_LIMIT = 40_000
 COMPLAIN_EVERY = 60.0  # seconds between two log lines about one trouble
 
+Watcher = Callable[[Sequence[RequestRecord]], None]  # told of requests, each once, in their order; must not fail
+
 _PASSING = (OperationalError, InterfaceError, NotNow)  # the database's trouble: disk full, locked, gone
 
 
@@ -51,7 +53,11 @@ class Ledger:
         self._stopping = False
         self._task: asyncio.Task[None] | None = None
         self._complained: float | None = None
+        self._watchers: list[Watcher] = []
+        self._shown = 0  # of `_requests`, from the front
         self.dropped = 0
+        self.trouble = ""  # why the database does not take what it is given; empty while it does
+        self.tell: Callable[[Event], None] = _tell_nobody  # hears of events of the ledger's own
 
     # -- taking
 
@@ -59,19 +65,24 @@ class Ledger:
         """A request is complete."""
         if len(self._requests) < BATCH or self._has_room():  # no further question for nearly every request
             self._requests.append(record)
+        else:
+            self._show_lost(record)
 
-    def change(self, change: Change) -> None:
+    def change(self, change: Change) -> Event:
         """Something happened to a node: an event to keep, and the node is to be written."""
+        event = Event(time.time(), change.event, change.node_id, change.name, change.detail)
         if self._has_room():
-            self._events.append(Event(time.time(), change.event, change.node_id, change.name, change.detail))
-        self.touch(change.node_id)
+            self._events.append(event)
+        if change.node_id:
+            self.touch(change.node_id)
+        return event
 
     def touch(self, node_id: str) -> None:
         """Something of a node changed that is no event of its own."""
         self._touched[node_id] = None
 
     def _has_room(self) -> bool:
-        pending = self._pending()
+        pending = self.pending
         if pending >= BATCH:
             self._wake.set()
         if pending < PENDING_LIMIT:
@@ -79,8 +90,34 @@ class Ledger:
         self.dropped += 1
         return False
 
-    def _pending(self) -> int:
+    @property
+    def pending(self) -> int:
+        """Requests and events that are not written yet."""
         return len(self._requests) + len(self._events)
+
+    # -- showing
+
+    def watch(self, watcher: Watcher) -> None:
+        """Have `watcher` told of requests from now on, when `show` is called or they are written: none pays for it."""
+        self.show()
+        self._watchers.append(watcher)
+
+    def unwatch(self, watcher: Watcher) -> None:
+        """Tell it no more."""
+        self._watchers.remove(watcher)
+
+    def show(self) -> None:
+        """Tell those who watch of what was taken since the last time."""
+        fresh = self._requests[self._shown :]
+        self._shown += len(fresh)
+        for watcher in self._watchers if fresh else ():
+            watcher(fresh)
+
+    def _show_lost(self, record: RequestRecord) -> None:
+        """It will not be on record, but what it adds up to shall be right."""
+        self.show()
+        for watcher in self._watchers:
+            watcher((record,))
 
     # -- writing
 
@@ -118,12 +155,16 @@ class Ledger:
             left = len(self._requests)
             while (written := await self._write_batch()) and left > BATCH:
                 left -= BATCH
-            if written and self._pending() >= BATCH:  # came meanwhile, and nothing would wake us for it
+            if written and self.pending >= BATCH:  # came meanwhile, and nothing would wake us for it
                 self._wake.set()
 
     async def _write_batch(self) -> bool:
         """Whether the database took what it was given."""
-        return await self._write_news() and await self._write_requests()
+        self.show()
+        written = await self._write_news() and await self._write_requests()
+        if written and self.trouble:
+            self._caught_up()
+        return written
 
     async def _write_news(self) -> bool:
         news = self._take_news()
@@ -134,7 +175,7 @@ class Ledger:
         except _PASSING as error:
             self._events[:0] = news.events
             self._touched = dict.fromkeys([*(n.id for n in news.nodes), *news.removed]) | self._touched
-            self._complain("ledger.delayed", error)
+            self._delayed(error)
             return False
         except Exception as error:  # noqa: BLE001 - a batch that can never be written must not block those after it
             self._lose(len(news.events), error)
@@ -152,19 +193,38 @@ class Ledger:
         return news
 
     async def _write_requests(self) -> bool:
+        self.show()  # those that came while the news were written
         batch = self._requests[:BATCH]
         if not batch:
             return True
         del self._requests[:BATCH]
+        self._shown -= len(batch)
         try:
             await self._database.append(batch)
         except _PASSING as error:
             self._requests[:0] = batch
-            self._complain("ledger.delayed", error)
+            self._shown += len(batch)
+            self._delayed(error)
             return False
         except Exception as error:  # noqa: BLE001 - as above
             self._lose(len(batch), error)
         return True
+
+    def _delayed(self, error: Exception) -> None:
+        self._complain("ledger.delayed", error)
+        began, self.trouble = not self.trouble, _reason(error)
+        if began:
+            self._tell("ledger.delayed", self.trouble)
+
+    def _caught_up(self) -> None:
+        self.trouble = ""
+        log.info("ledger.caught_up", dropped=self.dropped)
+        self._tell("ledger.caught_up", f"{self.dropped} entries lost since the start" if self.dropped else "")
+
+    def _tell(self, event: str, detail: str) -> None:
+        told = Event(time.time(), event, "", "", detail)
+        self._events.append(told)  # over the limit, too: there are two for each trouble
+        self.tell(told)
 
     def _lose(self, entries: int, error: Exception) -> None:
         self.dropped += entries
@@ -174,4 +234,13 @@ class Ledger:
         now = time.monotonic()
         if self._complained is None or now - self._complained >= COMPLAIN_EVERY:
             self._complained = now
-            log.error(event, error=str(error), pending=self._pending(), dropped=self.dropped)
+            log.error(event, error=_reason(error), pending=self.pending, dropped=self.dropped)
+
+
+def _reason(error: Exception) -> str:
+    """The database's words alone: SQLAlchemy's text quotes what was to be written, and with it secrets."""
+    return str(getattr(error, "orig", None) or error)
+
+
+def _tell_nobody(event: Event) -> None:
+    """Nobody watches."""

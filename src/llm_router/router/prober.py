@@ -7,6 +7,8 @@
     an attached server        every `probe_every` seconds, each on its own, so that a slow one delays nobody
     silence                   every second, by the registry's clock
 
+Who waits for approval is not looked at.
+
 Rule 1: one look at a node at a time. One that is asked for meanwhile follows when it is done.
 Rule 2: what a look means is decided in `meaning`; the registry's table says what follows.
 """
@@ -72,13 +74,13 @@ class Prober:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def pull(self, kind: NodeKind, address: Address) -> Listing:
-        """What a server has.
+    async def pull(self, kind: NodeKind, address: Address, access: str = "") -> Listing:
+        """What a server has; `access`: the token by which it lets us in.
 
         Raises:
             UpstreamFailed: it does not tell; the message says URL and reason.
         """
-        return await pull_models(self._session, kind, address, self._config.pull_timeout)
+        return await pull_models(self._session, kind, address, self._config.pull_timeout, access)
 
     def look(self, node_id: str) -> None:
         """Look at a node soon; if somebody is looking already, once more when that is done."""
@@ -135,11 +137,11 @@ class Prober:
         """Whether another look is needed: asked for meanwhile, or the node moved, or it is under suspicion now."""
         self._again.discard(node_id)
         node = self._registry.nodes.get(node_id)
-        if node is None or node.address is None:
+        if node is None or node.address is None or node.state is State.PENDING:
             return False
         address = node.address
         try:
-            seen: Listing | UpstreamFailed = await self.pull(node.kind, address)
+            seen: Listing | UpstreamFailed = await self.pull(node.kind, address, node.token)
         except UpstreamFailed as error:
             seen = error
         if self._registry.nodes.get(node_id) is not node or node.address != address:

@@ -31,11 +31,12 @@ def snapshot(registry: Registry, credentials: Credentials, node_id: str) -> Stor
         secret_proven=credential.proven,
         backend=node.backend,
         settings=node.settings,
+        access=node.token,
     )
 
 
 def restored(row: StoredNode) -> Node:
-    """The node of an earlier run: with the models and settings it had, and offline until somebody has seen it.
+    """The node of an earlier run, with the models and settings it had: offline until somebody has seen it, or pending.
 
     Raises:
         BadRequest: the row's URL is none.
@@ -50,9 +51,10 @@ def restored(row: StoredNode) -> Node:
         slots=row.slots,
         os=row.os,
         local=row.local,
-        state=State.OFFLINE,
+        state=State.PENDING if row.state is State.PENDING else State.OFFLINE,
         models=row.models,
     )
     node.backend = row.backend
     node.configure(row.settings)
+    node.let_in_by(row.access)
     return node

@@ -1,5 +1,8 @@
 """`/v0/requests`, `/v0/events` and `/health` of a running router (requirement F4)."""
 
+import asyncio
+import csv
+import io
 from typing import Any
 
 import aiohttp
@@ -101,3 +104,114 @@ async def test_health_counts_the_nodes(api: aiohttp.ClientSession, node: FakeNod
     await attach(api, node)
     health = await fetch(api, "/health")
     assert (health["nodes"], health["online"]) == (1, 1)
+
+
+async def test_requests_can_be_searched(api: aiohttp.ClientSession, node: FakeNode) -> None:
+    """Requirement F4: by status or a class of them, by words; page after page; one by its id."""
+    await attach(api, node)
+    for model in ("m", "x", "y"):
+        await ask(api, model)
+    assert [r["model"] for r in await fetch(api, "/v0/requests", status="404", q="NOT FOUND")] == ["y", "x"]
+    assert [r["model"] for r in await fetch(api, "/v0/requests", status="4xx", outcome="done")] == ["m"]
+    assert await fetch(api, "/v0/requests", status="5xx") == []
+    first, second = await fetch(api, "/v0/requests", limit=2)
+    assert (first["model"], second["model"]) == ("y", "x")
+    (third,) = await fetch(api, "/v0/requests", before=second["seq"])
+    assert third["model"] == "m"
+    assert await fetch(api, f"/v0/requests/{third['id']}") == third
+    async with api.get("/v0/requests/never-asked") as response:
+        assert response.status == 404
+        assert msgspec.json.decode(await response.read())["error"]["code"] == "not_found"
+
+
+@pytest.mark.parametrize("query", ["status=9", "status=2x", "outcome=fine", "before=-1", "before=9e99", "since=noon"])
+async def test_what_cannot_be_searched_for_is_named(api: aiohttp.ClientSession, query: str) -> None:
+    """400 with the parameter's name."""
+    async with api.get(f"/v0/requests?{query}") as response:
+        assert response.status == 400
+        assert query.partition("=")[0] in msgspec.json.decode(await response.read())["error"]["message"]
+
+
+async def test_history_can_be_taken_along(api: aiohttp.ClientSession, node: FakeNode) -> None:
+    """Requirement F4: as CSV and as JSON, under a name with a date; what was filtered is filtered there."""
+    await attach(api, node)
+    for model in ("m", "modèle, 東京"):
+        await ask(api, model)
+    for query, headers in {"?format=csv": {}, "": {"accept": "text/csv"}}.items():
+        async with api.get(f"/v0/requests{query}", headers=headers) as response:
+            assert response.headers["content-disposition"].startswith('attachment; filename="requests-2')
+            assert response.headers["content-type"] == "text/csv; charset=utf-8"
+            rows = list(csv.DictReader(io.StringIO((await response.read()).decode())))
+        assert [(row["model"], row["status"], row["streamed"]) for row in rows] == [
+            ("modèle, 東京", "404", "false"),
+            ("m", "404", "false"),
+        ]
+    assert [r["model"] for r in await fetch(api, "/v0/requests", format="json", model="m")] == ["m"]
+    assert await fetch(api, "/v0/requests", format="json", model="never") == []
+    assert [e["event"] for e in await fetch(api, "/v0/events", format="json", q="pulled")] == ["node.online"]
+
+
+async def test_a_spreadsheet_runs_nothing_of_a_clients(api: aiohttp.ClientSession) -> None:
+    """Whoever names a model after a formula finds a quote before it."""
+    formulas = ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1"]
+    for model in formulas:
+        await ask(api, model)
+    async with api.get("/v0/requests", params={"format": "csv"}) as response:
+        rows = list(csv.DictReader(io.StringIO((await response.read()).decode())))
+    assert [row["model"] for row in rows] == [f"'{formula}" for formula in reversed(formulas)]
+
+
+async def test_events_can_be_searched(api: aiohttp.ClientSession, node: FakeNode) -> None:
+    """Requirement F4: by name, by node, by words, page after page."""
+    await attach(api, node)
+    assert [e["event"] for e in await fetch(api, "/v0/events", event="node.added")] == ["node.added"]
+    assert len(await fetch(api, "/v0/events", event="node.", node="lab")) == 3
+    assert [e["event"] for e in await fetch(api, "/v0/events", q="pulled")] == ["node.online"]
+    (newest,) = await fetch(api, "/v0/events", limit=1)
+    assert "node.online" not in [e["event"] for e in await fetch(api, "/v0/events", before=newest["seq"])]
+
+
+async def test_a_browser_sees_what_happens(api: aiohttp.ClientSession, node: FakeNode) -> None:
+    """Requirement F2: a new node, its events, and requests as they end, within 2 s and with no reload."""
+    async with api.get("/v0/events", headers={"accept": "text/event-stream"}) as stream, asyncio.timeout(10):
+        assert stream.headers["content-type"] == "text/event-stream; charset=utf-8"
+        _, name, hello = await message(stream)
+        assert (name, hello["policy"], hello["who"]["local"]) == ("hello", "expected-latency", True)
+        assert "llm-router node" in hello["join"]["command"]
+        assert await names(stream, 2) == ["nodes", "rates"]
+        await attach(api, node)
+        _, name, shown = await message(stream)
+        assert (name, shown["name"], shown["machine"], shown["state"]) == ("node", "lab", "lab", "online")
+        assert abs(shown["since"] - shown["last_seen"]) < 60
+        assert await names(stream, 3) == ["event"] * 3
+        await ask(api, "m")
+        id_, name, (ended,) = await message(stream)
+        assert (name, ended["model"], ended["node"]) == ("requests", "m", "lab")
+        _, name, rates = await message(stream)
+        assert (name, [n["done"] for n in rates["nodes"].values()]) == ("rates", [1])
+    headers = {"accept": "text/event-stream", "last-event-id": id_}
+    async with api.get("/v0/events?since=1-1", headers=headers) as stream, asyncio.timeout(10):
+        assert (await message(stream))[1] == "rates"
+
+
+async def names(stream: aiohttp.ClientResponse, count: int) -> list[str]:
+    return [(await message(stream))[1] for _ in range(count)]
+
+
+async def message(stream: aiohttp.ClientResponse) -> tuple[str, str, Any]:
+    """The next message: its id, its name, its data."""
+    fields: dict[str, str] = {}
+    async for line in stream.content:
+        name, _, value = line.decode().rstrip("\n").partition(": ")
+        fields[name] = value
+        if name == "data":
+            return fields["id"], fields["event"], msgspec.json.decode(value)
+    raise AssertionError("the stream has ended")
+
+
+async def test_a_browser_is_shown_the_dashboard(api: aiohttp.ClientSession) -> None:
+    """At `/`, where everybody else sees what Ollama says there."""
+    async with api.get("/", headers={"accept": "text/html"}, allow_redirects=False) as response:
+        assert (response.status, response.headers["location"]) == (303, "/dashboard")
+    async with api.get("/") as response:
+        assert await response.text() == "Ollama is running"

@@ -8,8 +8,10 @@ from alembic import command
 from sqlalchemy import create_engine, text
 
 from llm_router.contract import NodeSettings
+from llm_router.core.usage import RequestRecord
 from llm_router.router.store import migrate, queries, schema
 from llm_router.router.store.database import Database, revision
+from llm_router.router.store.queries import KeptRequest, RequestFilter
 
 ROWS = """
 INSERT INTO requests (id, at, client, operation, model, node_id, node, status, outcome, streamed, attempts, first_byte,
@@ -56,6 +58,11 @@ def of_0002(tmp_path: Path) -> Path:
     return database_of(tmp_path / "router.db", "0002", HISTORY)
 
 
+def as_new(kept: KeptRequest) -> RequestRecord:
+    """As it comes, without the number that it was given."""
+    return RequestRecord(**{name: getattr(kept, name) for name in RequestRecord.__struct_fields__})
+
+
 async def test_0002_keeps_requests_that_never_waited(of_0001: Path) -> None:
     """They are as they were, and waited for 0 s; a new one keeps its own time in the queue."""
     database = Database(of_0001)
@@ -64,8 +71,8 @@ async def test_0002_keeps_requests_that_never_waited(of_0001: Path) -> None:
     failed, done = await database.run(queries.latest_requests, 10)
     assert (done.id, done.at, done.seconds, done.completion_tokens, done.waited) == ("r1", 1.5, 1.5, 20, 0.0)
     assert (failed.id, failed.outcome, failed.error, failed.waited) == ("r2", "failed", "it died", 0.0)
-    waited = msgspec.structs.replace(done, id="r3", waited=2.5)
-    await database.append([waited])
+    waited = msgspec.structs.replace(done, id="r3", waited=2.5, seq=3)
+    await database.append([as_new(waited)])
     assert await database.run(queries.latest_requests, 1) == [waited]
     await database.close()
 
@@ -87,20 +94,29 @@ async def test_0004_knows_of_no_settings_yet(tmp_path: Path) -> None:
     await database.close()
 
 
+async def test_0007_lets_everybody_in_as_before(tmp_path: Path) -> None:
+    """A node is as it was: until it registers again, nothing is shown to it."""
+    database = Database(database_of(tmp_path / "router.db", "0004", NODE))
+    await database.open()
+    (node,) = await database.run(queries.load_nodes)
+    assert (node.name, node.secret_hash, node.access) == ("box", "hash", "")
+    await database.close()
+
+
 async def test_0003_finds_what_was_on_record(of_0002: Path) -> None:
     """By model, by the node's id and by each of its names; what comes later continues the same history."""
     database = Database(of_0002)
     await database.open()
 
     async def found(model: str = "", node: str = "") -> list[str]:
-        return [r.id for r in await database.run(queries.latest_requests, 2, model, node)]
+        return [r.id for r in await database.run(queries.latest_requests, 2, RequestFilter(model=model, node=node))]
 
     assert await database.run(revision) == schema.HEAD
     assert await found() == await found(model="m") == await found(node="n1") == await found("m", "tower")
     assert await found(node="tower") == ["r3000", "r2999"]
     assert await found(node="box") == ["r1500", "r1499"]
     assert await found(model="rare") == await found("rare", "box") == ["r700"]
-    (rare,) = await database.run(queries.latest_requests, 1, "rare")
-    await database.append([msgspec.structs.replace(rare, id="r3001")])
+    (rare,) = await database.run(queries.latest_requests, 1, RequestFilter(model="rare"))
+    await database.append([as_new(msgspec.structs.replace(rare, id="r3001"))])
     assert await found(model="rare") == await found("rare", "n1") == ["r3001", "r700"]
     await database.close()

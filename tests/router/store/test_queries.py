@@ -13,7 +13,7 @@ from llm_router.core.health import State
 from llm_router.core.usage import RequestRecord
 from llm_router.router.store import queries, schema, writer
 from llm_router.router.store.database import Database
-from llm_router.router.store.queries import Event, News, StoredNode
+from llm_router.router.store.queries import Event, KeptEvent, KeptRequest, News, RequestFilter, StoredNode
 
 NODE = StoredNode(
     id="n1",
@@ -56,6 +56,10 @@ def request(number: int, model: str = "m", node: str = "n1") -> RequestRecord:
     )
 
 
+def kept(record: RequestRecord, seq: int) -> KeptRequest:
+    return KeptRequest(**msgspec.structs.asdict(record), seq=seq)
+
+
 async def test_a_node_comes_back_as_it_was(database: Database) -> None:
     """Requirement A8: a restart finds what was known."""
     await database.run(queries.write, News(nodes=[NODE]))
@@ -78,9 +82,10 @@ async def test_requests_are_shown_newest_first(database: Database) -> None:
     await database.append(written)
 
     async def found(limit: int, model: str = "", node: str = "") -> list[str]:
-        return [r.id for r in await database.run(queries.latest_requests, limit, model, node)]
+        which = RequestFilter(model=model, node=node)
+        return [r.id for r in await database.run(queries.latest_requests, limit, which)]
 
-    assert await database.run(queries.latest_requests, 1) == [request(4)]
+    assert await database.run(queries.latest_requests, 1) == [kept(request(4), 4)]
     assert await found(10) == ["r4", "r3", "r2", "r1"]
     assert await found(2) == ["r4", "r3"]
     assert await found(10, model="other") == ["r2"]
@@ -98,7 +103,8 @@ async def test_requests_are_found_wherever_they_are(database: Database) -> None:
         await database.append(written[start : start + 500])
 
     async def found(limit: int, model: str = "", node: str = "") -> list[int]:
-        return [int(r.id[1:]) for r in await database.run(queries.latest_requests, limit, model, node)]
+        which = RequestFilter(model=model, node=node)
+        return [int(r.id[1:]) for r in await database.run(queries.latest_requests, limit, which)]
 
     newest_first = sorted(rare, reverse=True)
     assert await found(10, model="rare") == await found(10, node="n2") == newest_first
@@ -113,7 +119,8 @@ def steps_of(connection: Connection, model: str, node: str) -> int:
     steps = itertools.count()
     driver: Any = connection.connection.dbapi_connection
     driver.set_progress_handler(lambda: next(steps) < 0, 1000)
-    queries.latest_requests(connection, 10, model, node)
+    which = RequestFilter(model=model, node=node)
+    queries.latest_requests(connection, 10, which, queries.whole(connection, which))
     driver.set_progress_handler(None, 0)
     return next(steps)
 
@@ -140,7 +147,8 @@ async def test_events_are_shown_newest_first(database: Database) -> None:
     """Requirement F4."""
     events = [Event(float(i), "node.online", "n1", "box", f"{i} models") for i in range(3)]
     await database.run(queries.write, News(events=events))
-    assert await database.run(queries.latest_events, 2) == [events[2], events[1]]
+    shown = await database.run(queries.latest_events, 2)
+    assert shown == [KeptEvent(**msgspec.structs.asdict(events[at]), seq=at + 1) for at in (2, 1)]
 
 
 async def test_times_are_kept_to_the_microsecond(database: Database) -> None:
@@ -166,5 +174,5 @@ def test_whatever_a_client_sends_can_be_kept(client: str, model: str, error: str
         connection.commit()
         driver: Any = connection.connection.dbapi_connection
         writer.write(driver, queries.appending([strange]))
-        assert queries.latest_requests(connection, 1) == [strange]
+        assert queries.latest_requests(connection, 1) == [kept(strange, 1)]
     engine.dispose()

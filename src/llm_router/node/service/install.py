@@ -12,7 +12,7 @@ from pathlib import Path
 import platformdirs
 
 from llm_router.config import NodeConfig, default_home
-from llm_router.node.files import write_private
+from llm_router.gateway.private import write_private
 from llm_router.node.service import launchd, systemd, windows
 from llm_router.node.service.plan import File, Plan, Service, ServiceFailed, Step, service
 

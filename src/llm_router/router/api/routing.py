@@ -12,14 +12,22 @@ from llm_router.core.catalog import resolve
 from llm_router.core.explain import explain
 from llm_router.core.registry import Registry
 from llm_router.core.scheduler import Scheduler
+from llm_router.errors import BadRequest, ModelNotFound
 from llm_router.gateway.peek import peek
+from llm_router.router.api.refusals import AnyQuestion, refusals
 
 
 def routing_routes(registry: Registry, scheduler: Scheduler, policy: str) -> list[HTTPRouteHandler]:
     """The handler. `policy` is the name of the one that `scheduler` follows."""
 
     # The gateway has kept the body within the limit of inference requests, which is far over Litestar's own.
-    @post("/v0/routing/explain", status_code=200, request_max_body_size=None)
+    @post(
+        "/v0/routing/explain",
+        status_code=200,
+        request_max_body_size=None,
+        operation_class=AnyQuestion,
+        responses=refusals(BadRequest, ModelNotFound),
+    )
     async def explain_routing(request: Request[None, None, State]) -> Explanation:
         """The decision on a request with this body, of any of the inference APIs; `model` is all that it needs."""
         body = await request.body()

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, Select, delete, insert, select
+from sqlalchemy import ColumnElement, Connection, Select, delete, func, insert, or_, select
 
 from llm_router.contract import Backend, NodeKind, NodeSettings, RuntimeFacts
 from llm_router.core.health import State
@@ -28,10 +28,55 @@ class Event(msgspec.Struct, frozen=True):
     detail: str
 
 
+class KeptEvent(Event, frozen=True):
+    """One that is on record; `seq` grows by one from each to the next."""
+
+    seq: int = 0
+
+
+class KeptRequest(RequestRecord, frozen=True, gc=False):
+    """A request that is on record, as `KeptEvent`."""
+
+    seq: int = 0
+
+
+class EventFilter(msgspec.Struct, frozen=True):
+    """Which events: what is empty does not matter. `event` is a name or the beginning of one that ends with a dot.
+
+    `node` is an id or a name; `q` occurs anywhere, in whatever case.
+    """
+
+    event: str = ""
+    node: str = ""
+    q: str = ""
+
+
+class RequestFilter(msgspec.Struct, frozen=True):
+    """Which requests, as `EventFilter`. `status` from first to last; `since` and `until` in seconds since the epoch."""
+
+    model: str = ""
+    node: str = ""
+    client: str = ""
+    status: tuple[int, int] | None = None
+    outcome: str = ""
+    since: float | None = None
+    until: float | None = None
+    q: str = ""
+
+    def is_indexed(self) -> bool:
+        """Whether what it asks for is in `request_blocks`, or nothing is: a page is found without a search."""
+        return self == RequestFilter(model=self.model, node=self.node)
+
+
+ANY_EVENT = EventFilter()
+ANY_REQUEST = RequestFilter()
+
+
 class StoredNode(msgspec.Struct, frozen=True):
     """What a restart needs to know of a node. `name` is its own; the one it is shown as may stand in `settings`.
 
-    `secret_hash` is empty for attached servers. `secret_proven`: the node has shown its secret at least once.
+    `secret_hash` is empty for attached servers. `secret_proven`: the node has shown its secret at least once. `access`:
+    the token that the node lets us in by; it is kept as it is, since it is to be shown there.
     """
 
     id: str
@@ -49,6 +94,7 @@ class StoredNode(msgspec.Struct, frozen=True):
     secret_proven: bool = False
     backend: Backend = "cpu"
     settings: NodeSettings = NodeSettings()
+    access: str = ""
 
 
 class News(msgspec.Struct):
@@ -108,19 +154,85 @@ def load_nodes(connection: Connection) -> list[StoredNode]:
     return _read(connection, select(schema.nodes).order_by(schema.nodes.c.id), StoredNode)
 
 
-def latest_requests(connection: Connection, limit: int, model: str = "", node: str = "") -> list[RequestRecord]:
-    """The newest `limit` requests, newest first; `model` and `node` (an id or a name) narrow them down where given."""
+class Window(msgspec.Struct, frozen=True):
+    """A part of the history, by `seq`: from `low` up to, but without, `high`."""
+
+    low: int
+    high: int
+
+
+def whole(connection: Connection, which: RequestFilter, before: int = 0) -> Window:
+    """All requests that `which` can find, older than the one with the seq `before`; 0: all there are."""
+    seq = schema.requests.c.seq
+    # One by one: for both at once, SQLite would look at every row.
+    first, last = (connection.execute(select(func.coalesce(end(seq), 0))).scalar_one() for end in (func.min, func.max))
+    high = min(before, last + 1) if before else last + 1
+    low = first if which.since is None else _first_since(connection, which.since - CLOCK_SLACK, first, last + 1)
+    return Window(low, high)
+
+
+# Seconds by which `at` may step back from one request to the next: a clock that is set, a record that waited.
+CLOCK_SLACK = 60.0
+
+
+def _first_since(connection: Connection, moment: float, low: int, high: int) -> int:
+    """The first seq from `low` on at which it was this late, `high` if none: times grow with seq, so half by half."""
     table = schema.requests.c
-    found = select(schema.requests)
-    if model:
-        found = found.where(table.model == model)
-    if node:
-        found = found.where((table.node_id == node) | (table.node == node))
-    found = _in_blocks(found, {"model": model, "node": node}).order_by(table.seq.desc()).limit(limit)
-    return _read(connection, found, RequestRecord)
+    while low < high:
+        middle = (low + high) // 2
+        found = select(table.at).where(table.seq >= middle).order_by(table.seq).limit(1)
+        at = connection.execute(found).scalar()
+        if at is not None and at < moment:
+            low = middle + 1
+        else:
+            high = middle
+    return low
 
 
-def _in_blocks(found: Select[Any], values: dict[str, str]) -> Select[Any]:
+def latest_requests(
+    connection: Connection, limit: int, which: RequestFilter = ANY_REQUEST, window: Window | None = None
+) -> list[KeptRequest]:
+    """The newest `limit` requests that `which` describes, newest first; only in `window`, where one is given."""
+    table = schema.requests.c
+    found = select(schema.requests).where(*_conditions(which))
+    if window is not None:
+        found = found.where(table.seq >= window.low, table.seq < window.high)
+    found = _in_blocks(found, {"model": which.model, "node": which.node}, window)
+    return _read(connection, found.order_by(table.seq.desc()).limit(limit), KeptRequest)
+
+
+def one_request(connection: Connection, id_: str, window: Window) -> list[KeptRequest]:
+    """The newest request with this `x-request-id` in a part of the history, or none."""
+    table = schema.requests.c
+    there = select(schema.requests).where(table.id == id_, table.seq >= window.low, table.seq < window.high)
+    return _read(connection, there.order_by(table.seq.desc()).limit(1), KeptRequest)
+
+
+def _conditions(which: RequestFilter) -> Iterator[ColumnElement[bool]]:
+    table = schema.requests.c
+    if which.model:
+        yield table.model == which.model
+    if which.node:
+        yield (table.node_id == which.node) | (table.node == which.node)
+    if which.client:
+        yield table.client == which.client
+    if which.status is not None:
+        yield table.status.between(*which.status)
+    if which.outcome:
+        yield table.outcome == which.outcome
+    if which.since is not None:
+        yield table.at >= which.since
+    if which.until is not None:
+        yield table.at < which.until
+    if which.q:
+        yield _contains(which.q, table.model, table.node, table.client, table.error, table.id)
+
+
+def _contains(q: str, *columns: ColumnElement[str]) -> ColumnElement[bool]:
+    return or_(*(column.contains(q, autoescape=True) for column in columns))
+
+
+def _in_blocks(found: Select[Any], values: dict[str, str], window: Window | None) -> Select[Any]:
     """Look only into the blocks in which each value that is given occurs, the newest first."""
     known = None
     for about, value in values.items():
@@ -130,6 +242,8 @@ def _in_blocks(found: Select[Any], values: dict[str, str]) -> Select[Any]:
             found = found.join(blocks, _is_in(block) if known is None else block == known)
             # Ordered by blocks before anything else, the database need not sort what it finds: it stops at the limit.
             found = found.where(blocks.c.about == about, blocks.c.value == value).order_by(block.desc())
+            if window is not None:
+                found = found.where(block.between(window.low // schema.BLOCK, window.high // schema.BLOCK))
             known = block
     return found
 
@@ -139,9 +253,24 @@ def _is_in(block: ColumnElement[int]) -> ColumnElement[bool]:
     return schema.requests.c.seq.between(first, first + (schema.BLOCK - 1))
 
 
-def latest_events(connection: Connection, limit: int) -> list[Event]:
-    """The newest `limit` events, newest first."""
-    return _read(connection, select(schema.events).order_by(schema.events.c.seq.desc()).limit(limit), Event)
+def latest_events(
+    connection: Connection, limit: int, which: EventFilter = ANY_EVENT, before: int = 0
+) -> list[KeptEvent]:
+    """The newest `limit` events that `which` describes, newest first; older than that with the seq `before`."""
+    table = schema.events.c
+    found = select(schema.events).order_by(table.seq.desc()).limit(limit)
+    if before:
+        found = found.where(table.seq < before)
+    if which.event:
+        is_group = which.event.endswith(".")
+        found = found.where(
+            table.event.startswith(which.event, autoescape=True) if is_group else table.event == which.event
+        )
+    if which.node:
+        found = found.where((table.node_id == which.node) | (table.name == which.node))
+    if which.q:
+        found = found.where(_contains(which.q, table.event, table.name, table.detail, table.node_id))
+    return _read(connection, found, KeptEvent)
 
 
 def _read(connection: Connection, query: Select[Any], kind: type[Row]) -> list[Row]:

@@ -5,7 +5,7 @@ A change here needs a migration in `migrations/versions` and a new HEAD.
 
 from sqlalchemy import JSON, Boolean, Column, Float, Integer, MetaData, String, Table
 
-HEAD = "0004"  # the revision that these tables are; compared at start, so that Alembic is loaded only when needed
+HEAD = "0007"  # the revision that these tables are; compared at start, so that Alembic is loaded only when needed
 
 metadata = MetaData()
 
@@ -27,6 +27,7 @@ nodes = Table(
     Column("secret_proven", Boolean, nullable=False),
     Column("backend", String, nullable=False, server_default="cpu"),
     Column("settings", JSON, nullable=False, server_default="{}"),
+    Column("access", String, nullable=False, server_default=""),
 )
 
 requests = Table(
@@ -50,6 +51,7 @@ requests = Table(
     Column("completion_tokens", Integer, nullable=False),
     Column("error", String, nullable=False),
     Column("waited", Float, nullable=False, server_default="0"),
+    Column("trace", String, nullable=False, server_default=""),
 )
 
 # An index of blocks instead of rows: `value` occurs in requests whose seq // BLOCK is `block`, as their model (`about`
@@ -77,4 +79,39 @@ events = Table(
     Column("node_id", String, nullable=False),
     Column("name", String, nullable=False),
     Column("detail", String, nullable=False),
+)
+
+# Only where `--log-bodies` says so. A table of its own: rows of requests stay small, and quick to look through.
+request_bodies = Table(
+    "request_bodies",
+    metadata,
+    Column("seq", Integer, primary_key=True),
+    Column("id", String, nullable=False, index=True),
+    Column("at", Float, nullable=False),
+    Column("prompt", String, nullable=False),
+    Column("answer", String, nullable=False),
+)
+
+# API keys; `hash` is their SHA-256 in hex. An `expires` or `last_used` of 0 is never.
+keys = Table(
+    "keys",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("name", String, nullable=False),
+    Column("hash", String, nullable=False, unique=True),
+    Column("scope", String, nullable=False),
+    Column("models", JSON, nullable=False),
+    Column("created", Float, nullable=False),
+    Column("expires", Float, nullable=False),
+    Column("last_used", Float, nullable=False),
+)
+
+# Of people at the dashboard; `name`: of the key that they signed in with, "" for none.
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("hash", String, primary_key=True),
+    Column("name", String, nullable=False),
+    Column("created", Float, nullable=False),
+    Column("expires", Float, nullable=False),
 )

@@ -1,4 +1,4 @@
-"""Small files of the node's own, written whole or not at all."""
+"""Small files that hold secrets, or what must outlive a power cut: written whole or not at all."""
 
 import os
 from pathlib import Path

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from llm_router.node.files import write_private
+from llm_router.gateway.private import write_private
 
 
 def test_replaces_what_was_there(tmp_path: Path) -> None:

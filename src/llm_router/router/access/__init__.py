@@ -1,0 +1,1 @@
+"""Who may do what: API keys, sessions of people, and the rules (docs/access.md)."""

@@ -1,0 +1,197 @@
+"""Access, put together: keys, sessions and links with the database that keeps them and the log that tells of them.
+
+Rule 1: no request waits for the database. What operators do waits for it: what they were told is done is done.
+Rule 2: a key is in use only when it is written, and of no use before its row is gone.
+Rule 3: secrets never get into a log line, an event or an error.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Concatenate, ParamSpec
+
+import structlog
+from sqlalchemy import Connection
+from sqlalchemy.exc import SQLAlchemyError
+
+from llm_router.config import RouterConfig
+from llm_router.errors import RouterError, TooManyAttempts, Unauthorized, Unavailable
+from llm_router.router.access.guard import RouterGuard, SignIn
+from llm_router.router.access.keys import Keys, KeyView, NewKey
+from llm_router.router.access.refusals import Refusals
+from llm_router.router.access.sessions import Links, Sessions
+from llm_router.router.access.throttle import Throttle
+from llm_router.router.access.who import Who
+from llm_router.router.store import keys as store
+from llm_router.router.store.database import Database
+
+P = ParamSpec("P")
+Tell = Callable[[str, str, str], None]  # of an event: what happened, its subject's name, details
+
+log = structlog.get_logger()
+
+WRITE_EVERY = 60.0  # seconds: how exactly the database knows when a key or a session was last used
+
+
+class Access:
+    """Who may do what, and the changes to that. `access_of` makes one."""
+
+    def __init__(self, config: RouterConfig, database: Database, tell: Tell) -> None:
+        self._database = database
+        self._tell = tell
+        self.keys = Keys()
+        self.sessions = Sessions(config.port, tls=bool(config.tls_cert))
+        self._links = Links()
+        self._throttle = Throttle()
+        self._refusals = Refusals()
+        self.guard = RouterGuard(config, self.keys, self.sessions, self._throttle, self._refused)
+        self._written = 0.0
+
+    async def restore(self) -> None:
+        """Take over what the database kept."""
+        self.keys.restore(await self._database.run(store.load_keys))
+        self.sessions.restore(await self._database.run(store.load_sessions))
+        self._written = time.time()
+
+    # -- keys
+
+    async def create(self, wanted: NewKey, by: Who) -> tuple[KeyView, str]:
+        """A new key, and the secret that is shown this once.
+
+        Raises:
+            BadRequest: what is wanted cannot be had.
+            Unavailable: the database does not take it.
+        """
+        key, secret = self.keys.make(wanted, time.time())
+        await self._write(store.add_key, key.stored)
+        self.keys.add(key)
+        stored = key.stored
+        models = f", models {', '.join(stored.models)}" if stored.models else ""
+        self._tell("key.created", stored.name, f"by {by}: {stored.id}, scope {stored.scope}{models}")
+        return key.view(), secret
+
+    async def revoke(self, name: str, by: Who) -> None:
+        """The key with this id or name fails from now on, and so do the links and sessions that came from it.
+
+        Raises:
+            KeyNotFound: there is none.
+            Unavailable: the database does not take it, so the key comes back with a restart.
+        """
+        key = self.keys.named(name)
+        self.keys.drop(key)
+        self._links.drop_of(key.stored.name)
+        ended = self.sessions.end_of(key.stored.name)
+        self._tell("key.revoked", key.stored.name, f"by {by}: {key.stored.id}")
+        await self._write(store.remove, [key.stored.id], [session.hash for session in ended])
+
+    # -- sessions
+
+    def login_link(self, by: Who) -> tuple[str, float]:
+        """The path of a page that signs in whoever opens it first, and when that ends (seconds since the epoch)."""
+        token, expires = self._links.make(by.name, time.time())
+        self._tell("login.link_made", by.name, f"by {by}")
+        return f"/login?token={token}", expires
+
+    async def sign_in(self, token: str, client: str) -> str:
+        """What Set-Cookie shall say, for the token of a link, or an admin's key.
+
+        Raises:
+            Unauthorized: it is neither, or has been used, or is over.
+            TooManyAttempts: too many of that came from this address.
+        """
+        now = time.time()
+        name = self._proven(token.strip(), now)
+        if name is None:
+            raise self._wrong(client, now)
+        session, secret = self.sessions.begin(name, now)
+        self._tell("login.done", name, f"from {client}")
+        with contextlib.suppress(Unavailable):  # then it lasts until the router's next start
+            await self._write(store.put_sessions, [session.stored()])
+        return self.sessions.cookie(secret)
+
+    async def sign_out(self, cookies: bytes) -> str:
+        """What Set-Cookie shall say; the session in this Cookie header, if there is one, is over.
+
+        Raises:
+            Unavailable: the database does not take it, so it comes back with a restart.
+        """
+        session = self.sessions.end(cookies)
+        if session is not None:
+            await self._write(store.remove, [], [session.hash])
+        return self.sessions.cookie("")
+
+    def _proven(self, token: str, now: float) -> str | None:
+        """The name of the key that stands behind a token, "" for none; None: it is no good."""
+        key = self.keys.find(token.encode(), now)
+        if key is not None:
+            return key.stored.name if key.stored.scope == "admin" else None
+        return self._links.use(token, now)
+
+    def _wrong(self, client: str, now: float) -> RouterError:
+        error: RouterError = Unauthorized("this link or key is wrong, was used before, or is over")
+        if wait := self._throttle.wait(client, now):
+            error = TooManyAttempts(f"too many attempts: try again in {wait} s", retry_after=wait)
+        else:
+            self._throttle.failed(client, now)
+        self._refused(client, "/login", error)
+        return error
+
+    # -- the log and the database
+
+    def _refused(self, client: str, path: str, error: RouterError) -> None:
+        if not isinstance(error, SignIn):
+            line = self._refusals.line(client, path, error.code, time.monotonic())
+            if line is not None:
+                self._tell("access.refused", client, line)
+
+    async def _write(self, work: Callable[Concatenate[Connection, P], None], *args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            await self._database.run(work, *args, **kwargs)
+        except SQLAlchemyError as error:
+            log.error("access.not_written", error=str(error))  # noqa: TRY400 - what the database says is enough
+            raise Unavailable(
+                "the database cannot be written, so this lasts until a restart at most: the router's log says why"
+            ) from error
+
+    async def write_uses(self) -> None:
+        """Write when keys and sessions were last used, and forget the sessions that are over."""
+        now, since = time.time(), self._written
+        over = [session.hash for session in self.sessions.expired(now)]
+        keys = {key.stored.id: key.used for key in self.keys if key.used >= since}
+        sessions = [session.stored() for session in self.sessions if session.used() >= since]
+        if not (over or keys or sessions):
+            self._written = now
+            return
+        with contextlib.suppress(Unavailable):  # it is tried again with the next ones
+            await self._write(store.note_uses, keys, sessions, over)
+            self._written = now
+
+    async def write_on(self, stopping: asyncio.Event) -> None:
+        """Do that now and then, and once at the end."""
+        while not stopping.is_set():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(WRITE_EVERY):
+                    await stopping.wait()
+            await self.write_uses()
+
+
+@asynccontextmanager
+async def access_of(config: RouterConfig, database: Database, tell: Tell) -> AsyncIterator[Access]:
+    """Access as the database remembers it. Leaving the block writes what is left.
+
+    Raises:
+        ConfigError: an address in `trust` is none.
+    """
+    access = Access(config, database, tell)
+    await access.restore()
+    if config.auth == "off":
+        log.warning("access.off", meaning="everybody who reaches the router may do everything")
+    stopping = asyncio.Event()
+    task = asyncio.create_task(access.write_on(stopping))
+    try:
+        yield access
+    finally:
+        stopping.set()
+        await task

@@ -1,0 +1,148 @@
+"""Access, put together, with a real database."""
+
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+from sqlalchemy import Connection, text
+
+from llm_router.config import RouterConfig
+from llm_router.errors import TooManyAttempts, Unauthorized, Unavailable
+from llm_router.router.access.access import Access, access_of
+from llm_router.router.access.keys import KeyNotFound, NewKey
+from llm_router.router.access.throttle import BURST
+from llm_router.router.access.who import Who
+from llm_router.router.store import keys as store
+from llm_router.router.store.database import Database
+
+Told = list[tuple[str, str, str]]
+ME = Who("key", "admin", "ops")
+CLIENT = "192.168.1.5"
+
+
+@pytest.fixture
+def told() -> Told:
+    return []
+
+
+@pytest.fixture
+async def access(database: Database, told: Told) -> AsyncIterator[Access]:
+    async with access_of(RouterConfig(), database, lambda *event: told.append(event)) as opened:
+        yield opened
+
+
+def cookie_of(line: str) -> bytes:
+    return line.partition(";")[0].encode()
+
+
+def token_of(path: str) -> str:
+    return path.partition("token=")[2]
+
+
+def drop_tables(connection: Connection) -> None:
+    for table in ("keys", "sessions"):
+        connection.execute(text(f"DROP TABLE {table}"))
+
+
+async def again(database: Database) -> Access:
+    """As after a restart."""
+    restarted = Access(RouterConfig(), database, lambda *_: None)
+    await restarted.restore()
+    return restarted
+
+
+async def test_what_an_operator_does_is_done_and_told(access: Access, database: Database, told: Told) -> None:
+    """Keys outlive a restart, revoked ones do not; events say who did what, and never the key."""
+    view, secret = await access.create(NewKey("ci", models=["m"]), ME)
+    assert (await again(database)).keys.find(secret.encode(), time.time())
+    await access.revoke("ci", ME)
+    assert access.keys.find(secret.encode(), time.time()) is None
+    assert (await again(database)).keys.find(secret.encode(), time.time()) is None
+    assert told == [
+        ("key.created", "ci", f"by key 'ops': {view.id}, scope inference, models m"),
+        ("key.revoked", "ci", f"by key 'ops': {view.id}"),
+    ]
+    with pytest.raises(KeyNotFound):
+        await access.revoke("ci", ME)
+
+
+async def test_a_link_signs_in_once(access: Access, database: Database, told: Told) -> None:
+    """The session outlives a restart until it is ended; the events show no token."""
+    path, _ = access.login_link(ME)
+    cookie = cookie_of(await access.sign_in(token_of(path), CLIENT))
+    session = access.sessions.of(cookie, time.time())
+    assert session is not None
+    assert session.grant.name == "ops"
+    assert (await again(database)).sessions.of(cookie, time.time())
+    with pytest.raises(Unauthorized):
+        await access.sign_in(token_of(path), CLIENT)
+    assert "Max-Age=0" in await access.sign_out(cookie)
+    assert access.sessions.of(cookie, time.time()) is None
+    assert (await again(database)).sessions.of(cookie, time.time()) is None
+    assert [event for event, _, _ in told] == ["login.link_made", "login.done", "access.refused"]
+    assert not any(token_of(path) in detail for _, _, detail in told)
+
+
+async def test_an_admin_key_signs_in_and_takes_its_sessions_along(access: Access, database: Database) -> None:
+    """One for inference does not; revoked, a key's sessions and links are over."""
+    _, admin = await access.create(NewKey("ops", scope="admin"), ME)
+    _, plain = await access.create(NewKey("ci"), ME)
+    with pytest.raises(Unauthorized):
+        await access.sign_in(plain, CLIENT)
+    cookie = cookie_of(await access.sign_in(f" {admin}\n", CLIENT))
+    path, _ = access.login_link(ME)
+    await access.revoke("ops", Who("local", "admin"))
+    assert access.sessions.of(cookie, time.time()) is None
+    assert (await again(database)).sessions.of(cookie, time.time()) is None
+    with pytest.raises(Unauthorized):
+        await access.sign_in(token_of(path), CLIENT)
+
+
+async def test_wrong_tokens_are_throttled_and_told_once(access: Access, told: Told) -> None:
+    """429 with the seconds to wait; a right one is taken all the same."""
+    for _ in range(int(BURST)):
+        with pytest.raises(Unauthorized):
+            await access.sign_in("wrong", CLIENT)
+    with pytest.raises(TooManyAttempts) as refused:
+        await access.sign_in("wrong", CLIENT)
+    assert refused.value.retry_after > 0
+    assert told == [("access.refused", CLIENT, "/login: invalid_api_key")]
+    assert await access.sign_in(token_of(access.login_link(ME)[0]), CLIENT)
+
+
+async def test_uses_are_written_now_and_then(access: Access, database: Database) -> None:
+    """Beside the requests; what is over is forgotten, what was not used stays unwritten."""
+    _, secret = await access.create(NewKey("ci"), ME)
+    over, _ = access.sessions.begin("", 0.0)
+    await database.run(store.put_sessions, [over.stored()])
+    access.keys.find(secret.encode(), used := time.time() + 5)
+    await access.write_uses()
+    (stored,) = await database.run(store.load_keys)
+    assert stored.last_used == used
+    assert await database.run(store.load_sessions) == []
+    await access.write_uses()
+
+
+async def test_uses_are_written_at_the_end(database: Database) -> None:
+    """A router that stops knows afterwards what was used in its last minute."""
+    async with access_of(RouterConfig(), database, lambda *_: None) as access:
+        _, secret = await access.create(NewKey("ci"), ME)
+        access.keys.find(secret.encode(), used := time.time())
+    assert (await database.run(store.load_keys))[0].last_used == used
+
+
+async def test_without_the_database(access: Access, database: Database) -> None:
+    """A key that cannot be written is not made; one that cannot be deleted fails at once all the same.
+
+    People can sign in: their sessions last as long as the router.
+    """
+    _, secret = await access.create(NewKey("ci"), ME)
+    await database.run(drop_tables)
+    with pytest.raises(Unavailable):
+        await access.create(NewKey("another"), ME)
+    with pytest.raises(KeyNotFound):
+        access.keys.named("another")
+    with pytest.raises(Unavailable, match="restart"):
+        await access.revoke("ci", ME)
+    assert access.keys.find(secret.encode(), time.time()) is None
+    assert access.sessions.of(cookie_of(await access.sign_in(token_of(access.login_link(ME)[0]), CLIENT)), time.time())
