@@ -5,9 +5,10 @@
 VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
+SPREAD := -n auto --dist loadgroup # over the processors; a file's tests stay together (tests/conftest.py)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: up setup test quick check format bench bench-guard profile soak bench-fleet bench-selection lock clean
+.PHONY: up setup test quick check format bench bench-guard profile soak bench-fleet bench-selection bench-live lock clean
 
 up: $(VENV)/ready
 	@exec $(BIN)/llm-router up $(ARGS)
@@ -15,10 +16,10 @@ up: $(VENV)/ready
 setup: $(VENV)/ready
 
 test: check
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest $(SPREAD) $(ARGS)
 
 quick: $(VENV)/ready-dev
-	$(BIN)/pytest -m "not slow" $(ARGS)
+	$(BIN)/pytest $(SPREAD) -m "not slow" $(ARGS)
 
 # Half an hour of bad company, and then memory, files and requests in flight are as before; `make test` has two minutes.
 soak: $(VENV)/ready-dev
@@ -54,6 +55,10 @@ bench-fleet: $(VENV)/ready-bench
 # What a decision among 1,000 nodes costs.
 bench-selection: $(VENV)/ready-dev
 	$(BIN)/pytest bench/selection $(ARGS)
+
+# What a fleet of 1,000 nodes, 200 requests a second and 50 open dashboards do to the event loop.
+bench-live: $(VENV)/ready-dev
+	$(BIN)/python -m bench.live $(ARGS)
 
 # The pinned, hashed requirements are written anew from pyproject.toml; they name no index.
 lock: $(VENV)/ready-dev

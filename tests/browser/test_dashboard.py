@@ -10,7 +10,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]  # it ships no types
 from playwright.sync_api import Browser, Locator, Page, expect
 from tests.browser.conftest import NAMES, Watched, watching
-from tests.system.harness import HELLO, House, Load, Router, ask, eventually
+from tests.system.harness import HELLO, House, Load, Router, ask, call, eventually
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
@@ -247,8 +247,7 @@ def test_events(fleet: Fleet, window: Watched) -> None:
     page.get_by_role("searchbox").fill("node-b")
     expect(page.locator(".event").filter(has_text="visitor")).to_have_count(0)
     expect(page.locator(".event").first).to_contain_text("node-b")
-    router_node = router.node("visitor")
-    page.goto(f"{router.url}/dashboard#/fleet/{router_node.id}")
+    call(router.url, "DELETE", f"/v0/nodes/{router.node('visitor').id}")
     fake.stop()
 
 

@@ -52,7 +52,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     def head(self, length: int) -> bytes:
         lines = (
             f"POST {PATH[self.api]} HTTP/1.1",
-            "Host: router",
+            "Host: localhost",
             f"X-Request-Id: {self.id}",
             f"X-Behave: {msgspec.json.encode(self.behaviour).decode()}",
             f"Content-Length: {length}",

@@ -154,7 +154,7 @@ class House:
         self.port = 0
 
     async def start(self, **settings: object) -> None:
-        config = RouterConfig.load({"home": self._home, "port": 0, **settings}, {})
+        config = RouterConfig.load({"home": self._home, "host": "127.0.0.1", "port": 0, **settings}, {})
         control = Upstream([control_app])
         await self._run(control)
         plane = DataPlane(

@@ -26,7 +26,7 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def config(tmp_path: Path, empty_database: Path) -> RouterConfig:
     (tmp_path / "router").mkdir()
     shutil.copy(empty_database, tmp_path / "router")
-    return RouterConfig(home=tmp_path, port=0, drain_timeout=1.0, probe_every=0.05, pull_timeout=30.0)
+    return RouterConfig(home=tmp_path, host="127.0.0.1", port=0, drain_timeout=1.0, probe_every=0.05, pull_timeout=30.0)
 
 
 @pytest.fixture

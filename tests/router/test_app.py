@@ -20,7 +20,7 @@ from pathlib import Path
 from llm_router.config import RouterConfig
 from llm_router.router.app import run
 
-config = RouterConfig(home=Path(sys.argv[1]), port=0, drain_timeout=30.0)
+config = RouterConfig(home=Path(sys.argv[1]), host="127.0.0.1", port=0, drain_timeout=30.0)
 asyncio.run(run(config, ready=lambda port: print(port, flush=True)))
 """
 

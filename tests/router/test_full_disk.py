@@ -30,7 +30,7 @@ from llm_router.router import ledger
 from llm_router.router.app import run
 
 ledger.BATCH, ledger.PENDING_LIMIT = 2, 4  # entries; a test does not wait for 40,000
-config = RouterConfig(home=Path(sys.argv[1]), port=0, announce=False)
+config = RouterConfig(home=Path(sys.argv[1]), host="127.0.0.1", port=0, announce=False)
 asyncio.run(run(config, ready=lambda port: print(port, flush=True)))
 """
 

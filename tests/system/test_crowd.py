@@ -49,7 +49,7 @@ class Plan(NamedTuple):
         body = msgspec.json.encode(question("fake") | {"stream": self.stream})
         lines = (
             f"POST {API[self.api]} HTTP/1.1",
-            "Host: router",
+            "Host: localhost",
             "Connection: close",
             f"X-Request-Id: {self.id}",
             f"Content-Length: {len(body)}",

@@ -242,7 +242,7 @@ def accepts(process: Process) -> bool:
 def idle(router: Router) -> Iterator[socket.socket]:
     """A connection that has carried a request, and may carry another."""
     with closing(connected(router)) as connection:
-        connection.sendall(b"GET /health HTTP/1.1\r\nHost: router\r\n\r\n")
+        connection.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert parse(connection.recv(65536)).whole
         yield connection
 

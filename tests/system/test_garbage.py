@@ -11,17 +11,17 @@ from tests.system.harness import HELLO, House, chat, eventually
 SEED = 20_26  # the same bytes every time
 COUNT = 1_500  # on 16 connections at once: a few seconds
 PATIENCE = 0.2  # seconds; a request that was cut short gets no answer, and the test need not wait for its time-out
-STATUSES = {b"200", b"400", b"404", b"405", b"413", b"415", b"431"}
+STATUSES = {b"200", b"400", b"403", b"404", b"405", b"413", b"415", b"431"}
 TALK = b'{"model":"hello-world","stream":false,"messages":[{"role":"user","content":"hi"}]}'
 GOOD = [
-    b"POST /api/chat HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%b" % (len(TALK), TALK),
-    b"POST /v1/chat/completions HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n"
+    b"POST /api/chat HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%b" % (len(TALK), TALK),
+    b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n"
     % (len(TALK), TALK),
-    b"GET /v1/models/a%2fb HTTP/1.1\r\nHost: a:80\r\nConnection: keep-alive, x-mine\r\nX-Mine: 1\r\n\r\n",
-    b'POST /v0/nodes HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 13\r\n\r\n{"node_id":1}',
-    b'POST /v0/nodes/attach HTTP/1.1\r\nHost: a\r\nContent-Length: 36\r\n\r\n{"url":"http://[::1","kind":"ollama"}',
-    b"GET /v0/requests?limit=-1&model=%ff HTTP/1.1\r\nHost: a\r\n\r\n",
-    b"DELETE /v0/nodes/%2e%2e HTTP/1.1\r\nHost: a\r\n\r\n",
+    b"GET /v1/models/a%2fb HTTP/1.1\r\nHost: localhost:80\r\nConnection: keep-alive, x-mine\r\nX-Mine: 1\r\n\r\n",
+    b'POST /v0/nodes HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 13\r\n\r\n{"node_id":1}',
+    b'POST /v0/nodes/attach HTTP/1.1\r\nHost: localhost\r\nContent-Length: 36\r\n\r\n{"url":"http://[::1","kind":"ollama"}',
+    b"GET /v0/requests?limit=-1&model=%ff HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    b"DELETE /v0/nodes/%2e%2e HTTP/1.1\r\nHost: localhost\r\n\r\n",
     b"HEAD / HTTP/1.0\r\n\r\n",
 ]
 PIECES = [b"\r\n", b"\n", b"\0", b": ", b" ", b"\xff\xfe", b"Content-Length: 5\r\n", b"Transfer-Encoding: chunked\r\n"]

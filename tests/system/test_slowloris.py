@@ -33,7 +33,7 @@ HEAD_TIMEOUT = 6.0  # seconds; longer than they are watched
 BODY_TIMEOUT = 4.0  # seconds; longer than from one byte to the next
 PATIENCE = 60.0  # seconds until all of them must be gone; they are after the time-out, unless the machine is very busy
 
-ASKS = b"POST /v1/chat/completions HTTP/1.1\r\nHost: router\r\n"
+ASKS = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n"
 # What they send at once; bytes follow, one after the other, that never come to an end.
 HEADS = (b"", b"GET /health HTTP/1.1\r\n", ASKS + b"Content-Length: 2\r\nX-Slow: ")
 BODIES = (ASKS + b"Content-Length: 100000\r\n\r\n", ASKS + b"Transfer-Encoding: chunked\r\n\r\nffff\r\n")

@@ -88,6 +88,7 @@ async def serving(config: RouterConfig) -> AsyncIterator[int]:
         scheduler = _scheduler(config, registry)
         credentials = Credentials()
         ledger = Ledger(database, partial(snapshot, registry, credentials))
+        _trace(registry, ledger, stack)
         ledger.start()
         stack.push_async_callback(ledger.stop)
         publish = Publisher(ledger)
@@ -101,7 +102,12 @@ async def serving(config: RouterConfig) -> AsyncIterator[int]:
         fleet.restore(await database.run(queries.load_nodes))
         reach = Reach(config)
         bodies = _bodies(config, database, stack)
-        lag = _beside(config, database, registry, ledger, stack)
+        retention = Retention(database, config.retention_days)
+        retention.start()
+        stack.push_async_callback(retention.stop)
+        lag = LoopLag()
+        lag.start()
+        stack.callback(lag.stop)
         routes = all_routes(
             registry=registry,
             scheduler=scheduler,
@@ -165,21 +171,12 @@ def _bodies(config: RouterConfig, database: Database, stack: AsyncExitStack) -> 
     return bodies
 
 
-def _beside(
-    config: RouterConfig, database: Database, registry: Registry, ledger: Ledger, stack: AsyncExitStack
-) -> LoopLag:
-    """Start what goes on beside requests: retention, traces, and a look at how late the loop is."""
-    retention = Retention(database, config.retention_days)
-    retention.start()
-    stack.push_async_callback(retention.stop)
+def _trace(registry: Registry, ledger: Ledger, stack: AsyncExitStack) -> None:
+    """Make traces of what the ledger takes, where the environment asks for them; to be ended after the ledger."""
     telemetry = make_telemetry(os.environ, lambda id_: node.address if (node := registry.nodes.get(id_)) else None)
     if telemetry is not None:
         ledger.watch(telemetry)
         stack.push_async_callback(asyncio.to_thread, telemetry.stop)  # it waits for the last spans
-    lag = LoopLag()
-    lag.start()
-    stack.callback(lag.stop)
-    return lag
 
 
 async def _announce(config: RouterConfig, port: int, stack: AsyncExitStack) -> None:

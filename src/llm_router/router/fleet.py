@@ -173,8 +173,8 @@ class Fleet:
             self._prober.look(node_id)
         return node
 
-    async def attach(self, message: Attach) -> tuple[Node, bool]:
-        """Take in a server without an agent. The bool: it was not known yet.
+    async def attach(self, message: Attach, by: str = "") -> tuple[Node, bool]:
+        """Take in a server without an agent. The bool: it was not known yet. `by`: as of `approve`.
 
         Raises:
             BadRequest: the URL is none, or there are no slots.
@@ -187,7 +187,7 @@ class Fleet:
         if node_id not in self.registry.nodes:
             listing = await self._reach(message.kind, address)
             if node_id not in self.registry.nodes:  # nobody attached it meanwhile
-                return self._take_in(node_id, message, address, listing), True
+                return self._take_in(node_id, message, address, listing, by), True
         return self.registry.nodes[node_id], False
 
     async def _reach(self, kind: NodeKind, address: Address) -> Listing:
@@ -196,7 +196,7 @@ class Fleet:
         except UpstreamFailed as error:
             raise RegistrationRefused(error.message, "server_unreachable") from error
 
-    def _take_in(self, node_id: str, message: Attach, address: Address, listing: Listing) -> Node:
+    def _take_in(self, node_id: str, message: Attach, address: Address, listing: Listing, by: str) -> Node:
         now = time.monotonic()
         node = Node(
             node_id,
@@ -207,13 +207,14 @@ class Fleet:
             runtimes=[RuntimeFacts(message.kind, listing.version, message.slots)],
             local=is_here(address.host),
         )
-        self._publish([*self.registry.add(node, now), *self.registry.list_models(node_id, listing.models, now)])
+        added = signed(self.registry.add(node, now), by)
+        self._publish([*added, *self.registry.list_models(node_id, listing.models, now)])
         self.registry.heartbeat(node_id, Heartbeat(loaded=list(listing.loaded)), now)
         self._prober.watch(node_id)
         return node
 
-    def remove(self, node_id: str) -> None:
-        """Forget a node, its secret too. An agent that still runs registers again by itself.
+    def remove(self, node_id: str, by: str = "") -> None:
+        """Forget a node, its secret too. An agent that still runs registers again by itself. `by`: as of `approve`.
 
         Raises:
             NodeNotFound: there is none with this id.
@@ -221,28 +222,29 @@ class Fleet:
         self.node(node_id)
         self._prober.forget(node_id)
         self._credentials.forget(node_id)
-        self._publish(self.registry.remove(node_id))
+        self._publish(signed(self.registry.remove(node_id), by))
 
-    def change(self, node_id: str, change: SettingsChange) -> Node:
-        """Set what operators set of a node. An agent hears of it with its next heartbeat.
+    def change(self, node_id: str, change: SettingsChange, by: str = "") -> Node:
+        """Set what operators set of a node. An agent hears of it with its next heartbeat. `by`: as of `approve`.
 
         Raises:
             NodeNotFound: there is none with this id.
             BadRequest: a value is over a limit.
         """
         node = self.node(node_id)
-        self._publish(self.registry.configure(node_id, changed(node.settings, change, time.time())))
+        changes = self.registry.configure(node_id, changed(node.settings, change, time.time()))
+        self._publish(signed(changes, by))
         return node
 
-    def lift(self, node_id: str, model: str) -> None:
-        """The model may be asked of this node again.
+    def lift(self, node_id: str, model: str, by: str = "by an operator") -> None:
+        """The model may be asked of this node again. `by`: as of `approve`.
 
         Raises:
             NodeNotFound: there is no such node.
             NotExcluded: the model is not excluded there.
         """
         node = self.node(node_id)
-        changes = self.registry.lift(node_id, model, "lifted by an operator")
+        changes = self.registry.lift(node_id, model, f"lifted {by}")
         if not changes:
             raise NotExcluded(f"model '{model}' is not excluded on node '{node.name}'")
         self._publish(changes)
@@ -285,6 +287,11 @@ class Fleet:
             return self.registry.nodes[node_id]
         except KeyError:
             raise NodeNotFound(f"no node has the id {node_id}") from None
+
+
+def signed(changes: Iterable[Change], by: str) -> list[Change]:
+    """The same, and who wanted them ("by key 'ci'") at the end of what they say."""
+    return [msgspec.structs.replace(change, detail=", ".join(filter(None, (change.detail, by)))) for change in changes]
 
 
 def view(node: Node) -> NodeView:

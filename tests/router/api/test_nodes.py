@@ -299,7 +299,7 @@ async def test_settings_are_changed_told_and_shown(api: aiohttp.ClientSession, n
     assert (again.name, again.settings) == (view.name, view.settings)
     _, events = await call(api, "GET", "/v0/events?limit=1")
     assert (events[0]["event"], events[0]["name"]) == ("node.changed", "GPU box 東京")
-    assert events[0]["detail"] == "name 'GPU box 東京'; tags lab"
+    assert events[0]["detail"] == "name 'GPU box 東京'; tags lab, by this machine"
 
 
 async def test_an_empty_name_gives_the_machines_own_back(api: aiohttp.ClientSession, node: FakeNode) -> None:

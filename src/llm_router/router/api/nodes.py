@@ -73,7 +73,7 @@ def _operator_routes(fleet: Fleet, ledger: Ledger) -> list[HTTPRouteHandler]:
     async def change(request: Call, node_id: FromPath[str], data: JSONBody[SettingsChange]) -> NodeView:
         """Set a node's name, tags, notes, or whether it is drained; what is left out stays."""
         check_fields(await request.json())
-        node = fleet.change(node_id, data)
+        node = fleet.change(node_id, data, f"by {who(request)}")
         await ledger.flush()  # as below
         return view(node)
 
@@ -85,20 +85,20 @@ def _operator_routes(fleet: Fleet, ledger: Ledger) -> list[HTTPRouteHandler]:
         return view(node)
 
     @delete(NODES + "/{node_id:str}", responses=refusals(NodeNotFound))
-    async def remove(node_id: FromPath[str]) -> None:
+    async def remove(request: Call, node_id: FromPath[str]) -> None:
         """Forget a node."""
-        fleet.remove(node_id)
+        fleet.remove(node_id, f"by {who(request)}")
         await ledger.flush()  # what an operator was told is done is done, also for a router that is killed next
 
     @delete(NODES + "/{node_id:str}" + EXCLUSIONS + "{model:path}", responses=refusals(NodeNotFound, NotExcluded))
     async def lift(request: Call, node_id: FromPath[str]) -> None:
         """Let a model be asked of a node again though it failed there."""
-        fleet.lift(node_id, _excluded_model(request))
+        fleet.lift(node_id, _excluded_model(request), f"by {who(request)}")
 
     @post(NODES + "/attach", responses=also(200, NodeView, "It was attached.") | refusals(RegistrationRefused))
-    async def attach(data: JSONBody[Attach]) -> Response[NodeView]:
+    async def attach(request: Call, data: JSONBody[Attach]) -> Response[NodeView]:
         """Take in a server that has no agent: 201, or 200 if its URL is attached already."""
-        node, new = await fleet.attach(data)
+        node, new = await fleet.attach(data, f"by {who(request)}")
         await ledger.flush()  # as above; nobody else would bring it back, as an agent does
         return Response(view(node), status_code=201 if new else 200)
 

@@ -16,14 +16,14 @@ const COLUMNS = [
   ["node", "c-name", (node) => node.name],
   ["state", "c-state", say.rank],
   ["slots", "c-slots", (node) => -node.in_flight],
-  ["activity", "c-spark", null],
+  ["activity", "c-spark c-mid", null],
   ["done", "c-num", (node) => -node.done],
   ["errors", "c-num c-wide", (node) => -node.failed],
   ["latency", "c-num c-wide", (node) => -(node.latency ?? 0)],
   ["cpu", "c-num c-wide", (node) => -node.cpu],
-  ["memory", "c-num c-wide", (node) => -node.memory],
+  ["memory", "c-num c-mid", (node) => -node.memory],
   ["gpu", "c-num c-wide", (node) => -(say.gpuOf(node)?.utilization ?? -1)],
-  ["models", "c-num c-wide", (node) => -node.models.length],
+  ["models", "c-num c-mid", (node) => -node.models.length],
   ["uptime", "c-num c-last", (node) => -say.uptimeOf(node)],
 ];
 
@@ -76,7 +76,7 @@ function make() {
   row.slots = slotsBar();
   cell("c-slots", row.slots);
   row.spark = h("lr-spark");
-  cell("c-spark", row.spark);
+  cell("c-spark c-mid", row.spark);
   row.fields = COLUMNS.slice(4).map(([, kind]) => cell(kind));
   return row;
 }

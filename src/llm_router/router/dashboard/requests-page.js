@@ -21,10 +21,10 @@ const COLUMNS = [
   ["result", "c-result"],
   ["model", "c-model"],
   ["node", "c-node"],
-  ["client", "c-client c-wide"],
+  ["client", "c-client c-mid"],
   ["waited", "c-num c-wide"],
   ["ttft", "c-num"],
-  ["tokens", "c-num c-wide"],
+  ["tokens", "c-num c-mid"],
   ["speed", "c-num"],
   ["total", "c-num c-last"],
 ];

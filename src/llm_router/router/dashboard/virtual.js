@@ -20,7 +20,7 @@ export class VirtualRows {
     this.body = h("tbody");
     this.below = this.#gap();
     table.append(this.above, this.body, this.below);
-    this.scrolled = () => this.#place();
+    this.scrolled = () => this.#place(false);
   }
 
   #gap() {
@@ -41,35 +41,35 @@ export class VirtualRows {
   show(items) {
     this.#items = items;
     mark(this.table, "aria-rowcount", items.length + 1);
-    this.#place();
+    this.#place(true);
   }
 
-  /** Facts of some items have changed, not their order; `ids` undefined: of any. */
-  refresh(ids) {
-    for (const [id, row] of this.#rows) if (!ids || ids.has(id)) this.update(row, row.item);
-  }
-
-  #place() {
+  /** `all`: every row in view may have news; else only those that come into view are written. */
+  #place(all) {
     const from = -this.above.getBoundingClientRect().top / this.height;
     const seen = window.innerHeight / this.height;
     const first = Math.max(0, Math.min(this.#items.length, Math.floor(from)) - SPARE);
     const last = Math.min(this.#items.length, Math.ceil(from + seen) + SPARE);
     vary(this.above.firstChild, "--gap", `${first * this.height}px`);
     vary(this.below.firstChild, "--gap", `${Math.max(0, this.#items.length - Math.max(first, last)) * this.height}px`);
-    this.#fill(first, Math.max(first, last));
+    this.#fill(first, Math.max(first, last), all);
     if (last >= this.#items.length) this.near();
   }
 
-  #fill(first, last) {
+  #fill(first, last, all) {
     const wanted = new Set();
     for (let i = first; i < last; i += 1) wanted.add(this.key(this.#items[i]));
     for (const [id, row] of this.#rows) if (!wanted.has(id)) this.#put(id, row);
     let before = null;
     for (let i = first; i < last; i += 1) {
-      const row = this.#row(this.#items[i], i);
+      const item = this.#items[i];
+      const row = this.#row(item);
+      const other = row.item !== item;
+      row.item = item;
+      mark(row, "aria-rowindex", i + 2);
       const place = before ? before.nextSibling : this.body.firstChild;
       if (place !== row) this.body.insertBefore(row, place);
-      this.update(row, row.item); // once it is placed: its parts come to life there
+      if (all || other) this.update(row, item); // once it is placed: its parts come to life there
       before = row;
     }
     for (const row of this.#free) row.remove();
@@ -80,15 +80,13 @@ export class VirtualRows {
     this.#free.push(row); // it stays where it is until it is known whether another item needs it
   }
 
-  #row(item, index) {
+  #row(item) {
     const id = this.key(item);
     let row = this.#rows.get(id);
     if (!row) {
       row = this.#free.pop() ?? this.make();
       this.#rows.set(id, row);
     }
-    row.item = item;
-    mark(row, "aria-rowindex", index + 2);
     return row;
   }
 }

@@ -102,6 +102,7 @@ def _engine(url: str) -> Engine:
         url,
         pool_size=1,
         max_overflow=0,
+        hide_parameters=True,  # in its errors: they hold secrets
         json_serializer=lambda value: msgspec.json.encode(value).decode(),
         json_deserializer=msgspec.json.decode,
     )
