@@ -5,7 +5,8 @@
 VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
-SPREAD := -n auto --dist loadgroup # over the processors; a file's tests stay together (tests/conftest.py)
+# The suite, over all processors; a file's tests stay together, and sets have one order in all processes.
+SUITE := PYTHONHASHSEED=0 $(BIN)/pytest -n auto --dist loadfile
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .PHONY: up setup test quick check format bench bench-guard profile soak bench-fleet bench-selection bench-live lock clean
@@ -16,10 +17,10 @@ up: $(VENV)/ready
 setup: $(VENV)/ready
 
 test: check
-	$(BIN)/pytest $(SPREAD) $(ARGS)
+	$(SUITE) $(ARGS)
 
 quick: $(VENV)/ready-dev
-	$(BIN)/pytest $(SPREAD) -m "not slow" $(ARGS)
+	$(SUITE) -m "not slow" $(ARGS)
 
 # Half an hour of bad company, and then memory, files and requests in flight are as before; `make test` has two minutes.
 soak: $(VENV)/ready-dev

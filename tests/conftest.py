@@ -1,15 +1,16 @@
-"""How the suite is spread over processes (`pytest -n`)."""
+"""What tests in several processes (`pytest -n`) share."""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-TOGETHER = {  # of these files, only one at a time: they would hear each other in the network
-    "tests/node/test_discovery.py": "mdns",
-    "tests/router/test_announce.py": "mdns",
-}
 
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A file stays in one process: its tests share what they started."""
-    for item in items:
-        file = item.nodeid.split("::")[0]
-        item.add_marker(pytest.mark.xdist_group(TOGETHER.get(file, file)))
+@pytest.fixture(scope="module")
+def quiet_network() -> Iterator[None]:
+    """Nobody else announces a router or listens for one meanwhile: on one machine, all would hear each other."""
+    fcntl = pytest.importorskip("fcntl", reason="no way to wait for other processes here")
+    with (Path(tempfile.gettempdir()) / "llm-router-tests-mdns.lock").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -15,6 +15,8 @@ from zeroconf.asyncio import AsyncServiceInfo, AsyncZeroconf
 from llm_router.contract import SERVICE, Address
 from llm_router.node.discovery import Found, choose, find_router
 
+pytestmark = pytest.mark.usefixtures("quiet_network")
+
 LOOPBACK = ["127.0.0.1"]
 NOBODY = Address("127.0.0.1", 9)  # the discard port: nobody listens there
 HEALTH = b'{"status":"ok","version":"1","nodes":0,"online":0}'

@@ -12,6 +12,8 @@ from llm_router import __version__
 from llm_router.contract import SERVICE
 from llm_router.router.announce import Announcement, addresses_of, reachable
 
+pytestmark = pytest.mark.usefixtures("quiet_network")
+
 LOOPBACK = ["127.0.0.1"]
 OWN = ["127.0.0.1", "192.168.1.5", "10.0.0.5", "169.254.7.7", "::1", "fd00::5", "fe80::5%eth0", "02:fc:00:00:00:01"]
 

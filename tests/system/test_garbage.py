@@ -18,8 +18,8 @@ GOOD = [
     b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n"
     % (len(TALK), TALK),
     b"GET /v1/models/a%2fb HTTP/1.1\r\nHost: localhost:80\r\nConnection: keep-alive, x-mine\r\nX-Mine: 1\r\n\r\n",
-    b'POST /v0/nodes HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 13\r\n\r\n{"node_id":1}',
-    b'POST /v0/nodes/attach HTTP/1.1\r\nHost: localhost\r\nContent-Length: 36\r\n\r\n{"url":"http://[::1","kind":"ollama"}',
+    b'POST /v0/nodes HTTP/1.1\r\nHost: [::]\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{"id":12}',
+    b'POST /v0/nodes/attach HTTP/1.1\r\nHost: [::]\r\nContent-Length: 36\r\n\r\n{"url":"http://[::1","kind":"ollama"}',
     b"GET /v0/requests?limit=-1&model=%ff HTTP/1.1\r\nHost: localhost\r\n\r\n",
     b"DELETE /v0/nodes/%2e%2e HTTP/1.1\r\nHost: localhost\r\n\r\n",
     b"HEAD / HTTP/1.0\r\n\r\n",
