@@ -361,8 +361,9 @@ def _show(
         Text.assemble(("  LLM Router", f"bold {ACCENT}"), (f" {__version__}", "dim"), _ready_in(online, seconds))
     )
     console.print()
-    for api, address in (("Ollama", url), ("OpenAI", f"{url}/v1"), ("Anthropic", url)):
-        _row(console, api, address, ACCENT)
+    paths = {"Ollama": "", "OpenAI": "/v1", "Anthropic": "", "Dashboard": "/dashboard"}
+    for what, path in paths.items():
+        _row(console, what, url + path, ACCENT)
     console.print()
     _row(console, "Models", ", ".join(models) or "none yet: see the node's log")
     _row(console, "Add", f"GGUF files to {_short(store)}")
