@@ -260,9 +260,11 @@ async def read_answer(client: Client, method: bytes, begun: bytes) -> tuple[int,
 def check_passed(data: bytes, raw: bytes) -> None:
     """What the client got, against what the node sent, both as h11 reads them."""
     sent, got = oracle.answer_by_h11(data), oracle.answer_by_h11(raw)
+    if oracle.has_framing_in_trailers(data):  # h11 refuses what it says nothing about
+        return
     if got.refused:  # cut off: then there was a reason to
         assert oracle.answer_by_us(data).refused, (data, raw)
-    elif got.status != 502 and not (oracle.has_bad_whitespace(data) or oracle.has_framing_in_trailers(data)):
+    elif got.status != 502 and not oracle.has_bad_whitespace(data):
         assert not sent.refused, (data, raw)
         assert (got.status, got.body) == (sent.status, sent.body), (data, raw)
 

@@ -256,7 +256,7 @@ class Inference(Exchange, kw_only=True):
     def _leaves(self) -> bool:
         """Whether the answer is another node's to give."""
         status = self._reader.status
-        if status != NOT_LET_IN:
+        if status != NOT_LET_IN or not (self._node or NOBODY).access:
             return status in ANOTHER_MAY and self._move_on()
         self._drop()
         self._failed(UpstreamFailed(f"it does not let the router in (status {NOT_LET_IN})"))

@@ -304,6 +304,7 @@ async def test_stop_ends_every_process(house: House) -> None:
 @pytest.mark.parametrize("steps", range(4))
 async def test_stop_while_starting(house: House, journal: Journal, steps: int) -> None:
     """A start that is under way is given up, however far it is, and whoever waits for it is told."""
+    others = set(psutil.Process().children())
     await house.runtime.start()
     house.process().kill()
     await journal.entry("model.process_ended")
@@ -313,7 +314,7 @@ async def test_stop_while_starting(house: House, journal: Journal, steps: int) -
     await house.runtime.stop()
     with pytest.raises(UpstreamFailed):
         await starting
-    assert not psutil.Process().children()
+    assert set(psutil.Process().children()) <= others
 
 
 async def test_others_upstreams(house: House) -> None:

@@ -67,10 +67,12 @@ class GuardedProcess(ServerProcess):
         address = Address(HERE, self._port)
         try:
             async with asyncio.timeout(seconds):
-                while not await self._answers(address.url + path):
-                    if process.returncode is not None:
-                        raise await self.failure("its process ended before it served")
+                answers = False
+                while not answers:
                     await asyncio.sleep(ASK_EVERY)  # noqa: TID251 - it tells nobody that it is ready
+                    answers = await self._answers(address.url + path)
+                    if process.returncode is not None:  # and if somebody answers, it is somebody else
+                        raise await self.failure("its process ended before it served")
         except TimeoutError:
             raise UpstreamFailed(f"it did not answer within {seconds:g} s") from None
         return address
