@@ -103,6 +103,15 @@ class TestAnswers:
         (record,) = await house.settled()
         assert (record.outcome, record.status, record.attempts) == ("done", code, 1)
 
+    async def test_a_node_that_does_not_let_the_router_in(self, house: House) -> None:
+        """A10: that is the node's fault and no client's; another one answers."""
+        await house.node("shut", says("401 Unauthorized"))
+        house.registry.nodes["shut"].access = b"authorization: Bearer no longer right\r\n"
+        await house.node("open", answers(whole()))
+        assert (await (await post(house)).answer())[1]["x-llm-router-node"] == "open"
+        assert [node for node, _ in house.failures] == ["shut"]
+        await house.settled()
+
     @pytest.mark.parametrize("status", BROKEN)
     async def test_the_only_nodes_failure_is_passed_on_and_told(self, house: House, status: str) -> None:
         """B5, C6: nobody else can answer, so the client reads what the node said."""
