@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
 # The suite, over all processors; a file's tests stay together, and sets have one order in all processes.
-SUITE := PYTHONHASHSEED=0 $(BIN)/pytest -n auto --dist loadfile
+SUITE := PYTHONHASHSEED=0 $(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .PHONY: up setup test quick check format bench bench-guard profile soak bench-fleet bench-selection bench-live lock clean

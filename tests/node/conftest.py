@@ -1,6 +1,7 @@
 """What the tests of the agent share: settings with a home of their own, a client session, a log that can be awaited."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import cast
 
 import aiohttp
+import psutil
 import pytest
 import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
@@ -42,6 +44,16 @@ class Journal:
         self.entries.append(entry)
         self._news.set()
         raise structlog.DropEvent
+
+
+def runtimes_processes() -> list[psutil.Process]:
+    """Processes that runtimes of this one have started; other tests may have others."""
+    found = []
+    for child in psutil.Process().children():
+        with contextlib.suppress(psutil.Error):  # it has just ended
+            if any(word.startswith("llm_router.node.runtimes.") for word in child.cmdline()):
+                found.append(child)
+    return found
 
 
 def stop_in_its_tracks(pid: int) -> None:

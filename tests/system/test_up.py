@@ -161,6 +161,7 @@ def test_stops(up: Up) -> None:
     assert "Traceback" not in up.log("router") + up.log("node")
 
 
+@pytest.mark.usefixtures("quiet_network")
 def test_shared(tmp_path: Path) -> None:
     """Requirement A10: `--share` prints how another machine joins; the token in it is the router's."""
     up = Up(tmp_path, "--share")

@@ -92,7 +92,10 @@ class Client(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport  # type: ignore[assignment]  # asyncio's types know no better
         peer = transport.get_extra_info("peername")
-        self.host = self.known_as = _host(peer) if peer else ""
+        if not peer:  # it is gone again already
+            self.transport.abort()
+            return
+        self.host = self.known_as = _host(peer)
         self._since = self._plane.now()
         if self._gateway.is_full():
             self._turn_away()

@@ -13,7 +13,7 @@ import aiohttp
 import psutil
 import pytest
 from msgspec.structs import replace
-from tests.node.conftest import Journal
+from tests.node.conftest import Journal, runtimes_processes
 
 from llm_router.config import NodeConfig
 from llm_router.core.registry import Registry
@@ -174,7 +174,7 @@ async def test_it_answers(house: House) -> None:
 async def test_one_that_dies(house: House, journal: Journal) -> None:
     """Its end is noticed, with its guard's, and the next request starts another."""
     await house.runtime.start()
-    (guard,) = psutil.Process().children()
+    (guard,) = runtimes_processes()
     (child,) = guard.children()
     child.kill()
     await journal.entry("model.process_ended")

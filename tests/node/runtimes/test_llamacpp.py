@@ -11,7 +11,7 @@ from typing import Any
 import aiohttp
 import psutil
 import pytest
-from tests.node.conftest import Journal, reads_proc, stop_in_its_tracks
+from tests.node.conftest import Journal, reads_proc, runtimes_processes, stop_in_its_tracks
 
 from llm_router.config import NodeConfig
 from llm_router.contract import Address
@@ -87,7 +87,7 @@ class House:
 
     def process(self) -> psutil.Process:
         """The one process that runs."""
-        (child,) = (c for c in psutil.Process().children() if "llm_router.node.runtimes.llamacpp_child" in c.cmdline())
+        (child,) = (c for c in runtimes_processes() if "llm_router.node.runtimes.llamacpp_child" in c.cmdline())
         return child
 
 
@@ -304,7 +304,7 @@ async def test_stop_ends_every_process(house: House) -> None:
 @pytest.mark.parametrize("steps", range(4))
 async def test_stop_while_starting(house: House, journal: Journal, steps: int) -> None:
     """A start that is under way is given up, however far it is, and whoever waits for it is told."""
-    others = set(psutil.Process().children())
+    others = set(runtimes_processes())
     await house.runtime.start()
     house.process().kill()
     await journal.entry("model.process_ended")
@@ -314,7 +314,7 @@ async def test_stop_while_starting(house: House, journal: Journal, steps: int) -
     await house.runtime.stop()
     with pytest.raises(UpstreamFailed):
         await starting
-    assert set(psutil.Process().children()) <= others
+    assert set(runtimes_processes()) <= others
 
 
 async def test_others_upstreams(house: House) -> None:

@@ -10,7 +10,7 @@ import aiohttp
 import psutil
 import pytest
 from msgspec.structs import replace
-from tests.node.conftest import Journal
+from tests.node.conftest import Journal, runtimes_processes
 
 from llm_router.config import NodeConfig
 from llm_router.core.ask import Ask
@@ -98,7 +98,7 @@ def furnish(config: NodeConfig, session: aiohttp.ClientSession, journal: Journal
             yield house
         finally:
             await house.runtime.stop()
-        assert not psutil.Process().children()
+        assert not runtimes_processes()
 
     return furnished
 
@@ -110,7 +110,7 @@ async def house(furnish: Furnish) -> AsyncIterator[House]:
 
 
 def processes() -> int:
-    return len(psutil.Process().children())
+    return len(runtimes_processes())
 
 
 async def test_room_for_two(house: House) -> None:
@@ -338,13 +338,13 @@ async def test_one_that_dies_makes_room(house: House) -> None:
     """A process that ended by itself while nobody used it takes no memory any more."""
     await house.use(A, B)
     lease = house.begin(A)
-    pids = {p.pid for p in psutil.Process().children()}
+    pids = {p.pid for p in runtimes_processes()}
     model = house.runtime._loader.models[B].supervisor  # noqa: SLF001 - which of the two processes it is
     psutil.Process(model._process.pid).kill()  # noqa: SLF001
     await house.journal.entry("model.process_ended")
     await house.use(C)
     assert house.loaded() == ["a", "c"]
-    assert len(pids & {p.pid for p in psutil.Process().children()}) == 1
+    assert len(pids & {p.pid for p in runtimes_processes()}) == 1
     house.end(lease)
 
 
@@ -372,5 +372,5 @@ async def context_of(house: House, upstream_id: str) -> int:
 
 async def all_gone() -> None:
     """Until no process is left."""
-    _, alive = await asyncio.to_thread(psutil.wait_procs, psutil.Process().children(), 10)
+    _, alive = await asyncio.to_thread(psutil.wait_procs, runtimes_processes(), 10)
     assert not alive

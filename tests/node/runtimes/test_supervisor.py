@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import aiohttp
 import psutil
 import pytest
-from tests.node.conftest import Journal, reads_proc, stop_in_its_tracks
+from tests.node.conftest import Journal, reads_proc, runtimes_processes, stop_in_its_tracks
 
 from llm_router.errors import UpstreamFailed
 from llm_router.node.models import builtin
@@ -44,7 +44,7 @@ class House:
 
     def process(self) -> psutil.Process:
         """The one process that runs."""
-        (child,) = psutil.Process().children()
+        (child,) = runtimes_processes()
         return child
 
     async def stop_process(self) -> None:
@@ -195,7 +195,7 @@ async def test_ended_for_good(house: House, journal: Journal) -> None:
     await house.supervisor.wake()
     house.used = True
     await house.supervisor.end()
-    assert not psutil.Process().children()
+    assert not runtimes_processes()
     with pytest.raises(UpstreamFailed, match="stopping"):
         await house.supervisor.wake()
     assert len(journal.entries) == 1
