@@ -43,7 +43,7 @@ bench: $(VENV)/ready-bench
 # The short form (a minute), which fails where the router is much dearer than nginx.
 bench-guard: $(VENV)/ready-dev
 	$(BIN)/python -m bench.data_plane --rounds 5 --seconds 2 --rate 0 --streams 0 --idle 0 \
-	  --max-unary 4.2 --max-stream 2 $(ARGS)
+	  --max-unary 3.5 --max-stream 2 $(ARGS)
 
 # Where the router's time goes, by function: needs wrk, a C compiler and leave to look into another process.
 profile: $(VENV)/ready-bench

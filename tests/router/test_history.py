@@ -4,31 +4,14 @@ from typing import Any
 
 import msgspec
 import pytest
+from tests.router.recording import record
 
-from llm_router.core.usage import RequestRecord
 from llm_router.router import history
 from llm_router.router.store import queries
 from llm_router.router.store.database import Database
 from llm_router.router.store.queries import Event, EventFilter, News, RequestFilter
 
-PLAIN = RequestRecord(
-    id="r",
-    at=0.0,
-    client="10.0.0.1",
-    operation="openai.chat",
-    model="m",
-    node_id="n1",
-    node="box",
-    status=200,
-    outcome="done",
-    streamed=False,
-    attempts=1,
-    first_byte=0.1,
-    seconds=0.2,
-    prompt_tokens=1,
-    completion_tokens=1,
-    error="",
-)
+PLAIN = record(at=0.0, client="10.0.0.1", streamed=False)
 
 
 async def write(database: Database, *differences: dict[str, Any]) -> None:
