@@ -42,12 +42,18 @@ class Up:
         return f"http://127.0.0.1:{self.port}"
 
     def children(self) -> dict[str, psutil.Process]:
-        """The router and the node; one that ends while it is looked at is none of them."""
+        """The router and the node; one that has ended, or is not yet what it will be, is none of them."""
         found = {}
         for child in psutil.Process(self.process.pid).children():
-            with contextlib.suppress(psutil.NoSuchProcess):
-                found["router" if "serve" in child.cmdline() else "node"] = child
+            with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
+                arguments = child.cmdline()
+                found |= {name: child for name, word in (("router", "serve"), ("node", "node")) if word in arguments}
         return found
+
+    def has_another_node(self, pid: int) -> bool:
+        """Whether a node runs that is not the one with this process id."""
+        node = self.children().get("node")
+        return node is not None and node.pid != pid
 
     def log(self, name: str) -> str:
         return (self.home / "logs" / f"{name}.log").read_text()
@@ -144,15 +150,16 @@ def test_node_is_started_again(up: Up) -> None:
     """A node that dies is started again, and says so; `up` goes on."""
     first = up.children()["node"]
     os.kill(first.pid, signal.SIGKILL)
-    eventually(lambda: "node" in up.children() and up.children()["node"].pid != first.pid, START)
+    eventually(lambda: up.has_another_node(first.pid), START)
     eventually(lambda: up.log("router").count("node.registered") == 2, START)
     eventually(lambda: any(n["state"] == "online" for n in call(up.url, "GET", "/v0/nodes").json()), START)
 
 
 def test_stops(up: Up) -> None:
     """Ctrl-C ends both, the node first, quietly, with status 130; what they logged is in the home."""
-    eventually(lambda: up.children().keys() == {"router", "node"}, START)
+    eventually(lambda: any(n["state"] == "online" for n in call(up.url, "GET", "/v0/nodes").json()), START)
     children = up.children()
+    assert children.keys() == {"router", "node"}
     assert up.end(signal.SIGINT) == 130
     assert not any(c.is_running() for c in children.values())
     assert not any("Traceback" in line for line in up.lines)
