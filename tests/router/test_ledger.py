@@ -238,6 +238,31 @@ async def test_an_impossible_entry_takes_at_most_its_batch_along(database: Datab
     assert await ids(database) == [f"r{number}" for number in range(3 * BATCH) if number // BATCH != 1]
 
 
+async def test_a_database_in_trouble_is_tried_at_its_pace(
+    tmp_path: Path, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Requirement I2: no request has a backlog packed and refused once more; the time has come when a second is over."""
+    monkeypatch.setattr(ledgers, "FLUSH_EVERY", 3600.0)
+    tries: list[str] = []
+    impatient = Database(database.url, patience=0)
+    ledger = Ledger(impatient, tries.append)
+    failed = asyncio.Event()
+    ledger.tell = lambda _event: failed.set()
+    ledger.touch("n")
+    with locked(tmp_path / "router.db"):
+        ledger.start()
+        for number in range(BATCH + 1):
+            ledger.request(request(number))
+        await failed.wait()
+        for number in range(BATCH + 1, BATCH + 10):
+            ledger.request(request(number))
+            await asyncio.sleep(0)  # noqa: TID251 - the ledger's turn
+        assert tries == ["n"]
+    await ledger.stop()
+    assert await ids(database) == [f"r{number}" for number in range(BATCH + 10)]
+    await impatient.close()
+
+
 async def test_a_backlog_that_grows_while_it_is_written_does_not_wait(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -83,7 +83,7 @@ class Ledger:
 
     def _has_room(self) -> bool:
         pending = self.pending
-        if pending >= BATCH:
+        if pending >= BATCH and not self.trouble:  # in trouble every second is often enough
             self._wake.set()
         if pending < PENDING_LIMIT:
             return True
