@@ -241,7 +241,7 @@ async def test_an_impossible_entry_takes_at_most_its_batch_along(database: Datab
 async def test_a_database_in_trouble_is_tried_at_its_pace(
     tmp_path: Path, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Requirement I2: no request has a backlog packed and refused once more; the time has come when a second is over."""
+    """Requirement I2: no request has a backlog packed and refused once more; another try comes with the next second."""
     monkeypatch.setattr(ledgers, "FLUSH_EVERY", 3600.0)
     tries: list[str] = []
     impatient = Database(database.url, patience=0)
