@@ -43,7 +43,7 @@ class Up:
 
     def children(self) -> dict[str, psutil.Process]:
         """The router and the node; one that has ended, or is not yet what it will be, is none of them."""
-        found = {}
+        found: dict[str, psutil.Process] = {}
         for child in psutil.Process(self.process.pid).children():
             with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
                 arguments = child.cmdline()
