@@ -11,7 +11,7 @@ from llm_router.core.health import State
 from llm_router.core.node import Lease, Node
 from llm_router.core.registry import Registry
 from llm_router.core.usage import RequestRecord
-from llm_router.router.feed import MOST, Feed
+from llm_router.router.feed import BACKLOG, MOST, Feed
 from llm_router.router.store.queries import Event
 
 
@@ -135,11 +135,24 @@ def test_rates_are_per_second_and_end_with_zero(world: World) -> None:
     assert world.told(1.0) == []
 
 
-def test_ended_requests_are_told_the_newest_last(world: World) -> None:
-    """Requirement F2; of very many, the last ones."""
+def ended(world: World) -> list[str]:
+    """The ids of the ended requests that one look tells of."""
+    return [request["id"] for request in dict(world.told()).get("requests", [])]
+
+
+def test_ended_requests_are_told_in_their_order(world: World) -> None:
+    """Requirement F2; those of a moment in which much came at once at the looks after it, and none twice."""
     world.feed.requests([record(number) for number in range(MOST + 5)])
-    told = dict(world.told())
-    assert [r["id"] for r in told["requests"]] == [f"r{number}" for number in range(5, MOST + 5)]
+    assert ended(world) == [f"r{number}" for number in range(MOST)]
+    assert ended(world) == [f"r{number}" for number in range(MOST, MOST + 5)]
+    assert ended(world) == []
+
+
+def test_of_very_many_ended_requests_the_last_are_told(world: World) -> None:
+    """Who watches sees what is, not what was: a stream that would fall behind leaves something out."""
+    world.feed.requests([record(number) for number in range(BACKLOG + 5)])
+    assert ended(world) == [f"r{number}" for number in range(BACKLOG + 5 - MOST, BACKLOG + 5)]
+    assert ended(world) == []
 
 
 def test_a_newcomer_is_told_what_everybody_was(world: World) -> None:

@@ -3,17 +3,20 @@
     message    when
     node       something happened to a node: at the next look; it reported: at most every REPORT_EVERY seconds
     gone       a node was removed
-    requests   requests have ended: the last MOST of those since the last look
-    event      something was added to the events: the last MOST of those since the last look
+    requests   requests have ended: at most MOST at one look
+    event      something was added to the events: likewise
     rates      every RATES_EVERY seconds in which anything counted
 
 Rule 1: a node's message is made once and kept, for those who come later.
-Rule 2: counts of requests travel in `rates` alone: a busy fleet would else tell all of its nodes at every look.
+Rule 2: what comes faster than MOST a look is told at later looks, in its order; of what is BACKLOG behind, only the
+        last is told.
+Rule 3: counts of requests travel in `rates` alone: a busy fleet would else tell all of its nodes at every look.
 """
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from time import time
+from typing import TypeVar
 
 import msgspec
 
@@ -27,6 +30,9 @@ from llm_router.router.store.queries import Event
 REPORT_EVERY = 1.0  # seconds; a report brings figures of a machine, which nobody reads faster
 RATES_EVERY = 1.0  # seconds: what rates per second are counted over
 MOST = 100  # requests, or events, of one look: more than a page shows, and nobody reads 400 a second
+BACKLOG = 2000  # of either, for later looks: a router that stood still for seconds has them to tell at once
+
+T = TypeVar("T")
 
 Message = tuple[bytes, bytes]  # its name, its data as JSON
 Counts = tuple[int, int, int]  # of a node: in flight, done, failed
@@ -81,8 +87,8 @@ class Feed:
         self._lost = lost
         self._told: dict[str, _Told] = {}
         self._touched: set[str] = set()  # ids of nodes to which something happened
-        self._events: deque[Event] = deque(maxlen=MOST)
-        self._requests: deque[RequestRecord] = deque(maxlen=MOST)
+        self._events: deque[Event] = deque(maxlen=BACKLOG)
+        self._requests: deque[RequestRecord] = deque(maxlen=BACKLOG)
         self._tally: dict[str, list[int]] = {}  # node id -> requests, tokens; "" for those that reached none
         self._still = frozenset[str]()  # nodes with requests in the last rates: to be told of their end
         self._before: tuple[dict[str, int], int] = ({}, 0)  # queued and lost, as last said
@@ -143,10 +149,9 @@ class Feed:
         return data
 
     def _happened(self) -> Iterator[Message]:
-        requests, self._requests = self._requests, deque(maxlen=MOST)
-        events, self._events = self._events, deque(maxlen=MOST)
+        requests, events = _next(self._requests), _next(self._events)
         if requests:
-            yield b"requests", msgspec.json.encode(list(requests))
+            yield b"requests", msgspec.json.encode(requests)
         for event in events:
             yield b"event", msgspec.json.encode(event)
 
@@ -175,6 +180,13 @@ class Feed:
         in_flight = sum(node.in_flight for node in self._registry)
         queued, lost = self._before
         return Rates(time(), requests, tokens, in_flight, queued, lost, nodes)
+
+
+def _next(waiting: deque[T]) -> list[T]:
+    """Those that are told now, taken out of what waits."""
+    for _ in range(len(waiting) - MOST if len(waiting) == BACKLOG else 0):
+        waiting.popleft()
+    return [waiting.popleft() for _ in range(min(MOST, len(waiting)))]
 
 
 def _counts(node: Node) -> Counts:
