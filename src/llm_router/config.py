@@ -86,7 +86,14 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     token_timeout: Annotated[Seconds, declared("Seconds an answer may stand still; 0: any time.")] = 120.0
     queue_size: Annotated[int, Meta(ge=0), declared("Requests that may wait for one model; 0: none waits.")] = 100
     queue_timeout: Annotated[Seconds, declared("Seconds a request may wait for a free slot.")] = 60.0
+    fetch_timeout: Annotated[
+        Seconds, declared("Seconds a request that is no stream waits for its model to be fetched; 0: any time.")
+    ] = 300.0
     drain_timeout: Annotated[Seconds, declared("Seconds that requests in flight have at shutdown.")] = 30.0
+    model_origins: Annotated[
+        list[str], declared("Where models may be fetched from: host/path, with * for any characters. Empty: nowhere.")
+    ] = msgspec.field(default_factory=lambda: ["huggingface.co/*", "*.huggingface.co/*", "*.hf.co/*"])
+    hf_token: Annotated[str, declared("Token that Hugging Face is shown.", env="HF_TOKEN")] = ""
 
     @classmethod
     def settings(cls) -> list[Setting]:
@@ -160,6 +167,15 @@ class RouterConfig(Config, frozen=True, kw_only=True):
     announce: Annotated[bool, declared("Whether nodes in the network can find it by themselves (mDNS).")] = True
     probe_every: Annotated[Seconds, declared("Seconds between checks of attached servers.")] = 5.0
     pull_timeout: Annotated[Seconds, declared("Seconds for a node's list of models to arrive in.")] = 5.0
+    hf_endpoint: Annotated[str, declared("The hub of the model catalogue.", env="HF_ENDPOINT")] = (
+        "https://huggingface.co"
+    )
+    keep_models: Annotated[
+        bool, declared("Whether files that the router fetched for nodes stay with it, for the next ones.")
+    ] = False
+    pull_to: Annotated[
+        Literal["one", "all"], declared("Which nodes `ollama pull` fetches a model to: the best, or all that can.")
+    ] = "one"
 
 
 class NodeConfig(Config, frozen=True, kw_only=True):
@@ -203,6 +219,9 @@ class NodeConfig(Config, frozen=True, kw_only=True):
             env="OLLAMA_KEEP_ALIVE",
         ),
     ] = "5m"
+    shared_models_dir: Annotated[
+        str, declared("Directory with models for several machines, which are used where they lie.")
+    ] = ""
     llama_server: Annotated[
         str, declared("A llama-server to use; where not given, the one on PATH if it is newer or uses the GPU.")
     ] = ""

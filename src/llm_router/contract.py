@@ -174,10 +174,14 @@ class Registered(msgspec.Struct, frozen=True):
 
 
 class Seen(msgspec.Struct, frozen=True):
-    """The answer to a heartbeat: the state a node is in, and the settings that operators gave it."""
+    """The answer to a heartbeat: the state a node is in, and the settings that operators gave it.
+
+    `catalogue` changes whenever what the router offers this node does: see `models.manifest`; 0: nothing, ever.
+    """
 
     state: str
     settings: NodeSettings = NodeSettings()
+    catalogue: int = 0
 
 
 class Heartbeat(msgspec.Struct, frozen=True):
@@ -200,14 +204,33 @@ class Heartbeat(msgspec.Struct, frozen=True):
     progress: list[Progress] = []
 
 
+class ModelDetails(msgspec.Struct, frozen=True):
+    """What Ollama tells about a model's file."""
+
+    parent_model: str = ""
+    format: str = ""
+    family: str = ""
+    families: list[str] | None = None
+    parameter_size: str = ""
+    quantization_level: str = ""
+
+
 class ModelEntry(msgspec.Struct, frozen=True):
-    """One entry of `GET /v1/models`. Only `id` is needed (requirement A4)."""
+    """One entry of `GET /v1/models`. Only `id` is needed (requirement A4).
+
+    What a node says besides, for the router's own lists: `digest` in hexadecimal, `modified` as RFC 3339, and `stored`
+    false where it would have to fetch the model's files first. `size` in bytes.
+    """
 
     id: str
     object: str = "model"
     created: int = 0
     owned_by: str = "llm-router"
     size: int = 0
+    stored: bool | msgspec.UnsetType = msgspec.UNSET
+    digest: str | msgspec.UnsetType = msgspec.UNSET
+    modified: str | msgspec.UnsetType = msgspec.UNSET
+    details: ModelDetails | msgspec.UnsetType = msgspec.UNSET
 
 
 class JoinLine(msgspec.Struct, frozen=True):
@@ -243,7 +266,8 @@ class NodeView(msgspec.Struct, frozen=True):
     """One element of `GET /v0/nodes`. Times in seconds since the epoch.
 
     `machine` is what it calls itself, `version` its agent's, empty where there is none. `since`: when it came online, 0
-    while it is not. `latency`: seconds that its latest answers took, on average; 0: there was none.
+    while it is not. `latency`: seconds that its latest answers took, on average; 0: there was none. `offered`: those of
+    its models that it would have to fetch first.
     """
 
     id: str
@@ -273,6 +297,7 @@ class NodeView(msgspec.Struct, frozen=True):
     version: str = ""
     since: float = 0.0
     latency: float = 0.0
+    offered: list[str] = []
 
 
 class Candidate(msgspec.Struct, frozen=True):

@@ -12,6 +12,7 @@
     │   ├── NotFound                404 not_found
     │   ├── ModelNotFound           404 model_not_found
     │   ├── RequestTimeout          408 request_timeout
+    │   ├── Conflict                409 already_exists
     │   ├── BodyTooLarge            413 body_too_large
     │   └── HeadTooLarge            431 head_too_large
     ├── Unavailable                 nobody can answer now; asking again later may help
@@ -20,6 +21,7 @@
     │   ├── NoCapableNodes          503 no_capable_nodes
     │   ├── QueueFull               429 queue_full
     │   ├── QueueTimeout            504 queue_timeout
+    │   ├── StillFetching           504 model_being_fetched
     │   ├── TooManyConnections      503 too_many_connections
     │   └── ShuttingDown            503 shutting_down
     ├── UpstreamError               the chosen node did not do its part
@@ -135,6 +137,13 @@ class RequestTimeout(ClientError):
     code = "request_timeout"
 
 
+class Conflict(ClientError):
+    """What is to be made is there already."""
+
+    status = 409
+    code = "already_exists"
+
+
 class BodyTooLarge(ClientError):
     """The body is over the limit."""
 
@@ -189,6 +198,14 @@ class QueueTimeout(Unavailable):
 
     status = 504
     code = "queue_timeout"
+    kind = "api_error"
+
+
+class StillFetching(Unavailable):
+    """The model is on its way to a node, and was not there in the time that a request may wait."""
+
+    status = 504
+    code = "model_being_fetched"
     kind = "api_error"
 
 

@@ -12,7 +12,7 @@ import psutil
 import pytest
 from tests.system.harness import TALK, Answer, House, Router, call, chat, eventually, refused, talking
 
-from llm_router.node.models import gguf, memory
+from llm_router.models import gguf, memory
 from llm_router.node.models.builtin import NAME, SENTENCE, model_bytes
 
 CONTEXT = 16_384

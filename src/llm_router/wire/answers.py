@@ -15,9 +15,9 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
-from llm_router.contract import UNREADABLE
+from llm_router.contract import UNREADABLE, ModelDetails
 from llm_router.errors import UpstreamFailed
-from llm_router.wire.dialects.ollama import NANOSECONDS, OLLAMA, ModelDetails, failure
+from llm_router.wire.dialects.ollama import NANOSECONDS, OLLAMA, failure
 from llm_router.wire.stream import SseCutter
 from llm_router.wire.wishes import Wishes
 

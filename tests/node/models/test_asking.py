@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from llm_router.node.models import asking, gguf
+from llm_router.models import gguf
+from llm_router.node.models import asking
 from llm_router.node.models.asking import LlamaCpp
 
 pytest.importorskip("xllamacpp")

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from llm_router.models.unreadable import Unreadable
 from llm_router.node.models.bundles import bundles
-from llm_router.node.models.unreadable import Unreadable
 
 
 def names(*files: str) -> dict[str, tuple[str, ...]]:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from llm_router.models.unreadable import Unreadable
 from llm_router.node.models.remembered import Remembered
-from llm_router.node.models.unreadable import Unreadable
 
 
 class Reader:

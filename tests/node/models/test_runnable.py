@@ -4,7 +4,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from llm_router.node.models.gguf import Facts
+from llm_router.models.gguf import Facts
 from llm_router.node.models.runnable import Room, Support, objection, runnable
 from llm_router.node.models.store import Format, StoredModel
 

@@ -5,8 +5,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.node.models import ggufs
-from tests.node.models.ggufs import LLAMA, Value
+from tests.models import ggufs
+from tests.models.ggufs import LLAMA, Value
 
 from llm_router.node.models.store import Scan, Store
 

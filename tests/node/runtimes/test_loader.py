@@ -17,7 +17,7 @@ from llm_router.core.ask import Ask
 from llm_router.core.node import Lease, Node
 from llm_router.core.registry import Registry
 from llm_router.errors import QueueTimeout, UpstreamFailed
-from llm_router.node.models import gguf, memory
+from llm_router.models import gguf, memory
 from llm_router.node.models.builtin import CONTEXT, NAME, model_bytes, write
 from llm_router.node.models.store import Store
 from llm_router.node.runtimes import loader

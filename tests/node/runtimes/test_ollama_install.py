@@ -14,8 +14,8 @@ from tests.doubles.release_server import Fault, ReleaseServer, ollama_packages, 
 from tests.node.conftest import Journal
 
 from llm_router.contract import Progress
+from llm_router.models.download import NoRoom, NotOffered, Patience, Unreachable, WrongChecksum
 from llm_router.node.archive import ArchiveRefused
-from llm_router.node.download import NoRoom, NotOffered, Patience, Unreachable, WrongChecksum
 from llm_router.node.runtimes.ollama_install import Install, Installer, find, put_in_place
 from llm_router.node.runtimes.ollama_release import Machine, NoPackage, Source
 

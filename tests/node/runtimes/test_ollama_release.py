@@ -9,7 +9,7 @@ from tests.doubles.release_server import ReleaseServer, publish
 
 from llm_router.contract import Backend
 from llm_router.errors import ConfigError
-from llm_router.node.download import NotOffered, Patience
+from llm_router.models.download import NotOffered, Patience
 from llm_router.node.runtimes.ollama_release import (
     NoPackage,
     Release,

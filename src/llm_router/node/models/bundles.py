@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from llm_router.node.models.unreadable import Unreadable
+from llm_router.models.unreadable import Unreadable
 
 # The suffix in lower case only: llama.cpp makes up the other files' names from the first one's, and writes it so.
 PART = re.compile(r"(?P<name>.+)-(?P<number>[0-9]{5})-of-(?P<count>[0-9]{5})\.(gguf|safetensors)")

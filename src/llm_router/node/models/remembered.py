@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from llm_router.node.models.unreadable import Unreadable
+from llm_router.models.unreadable import Unreadable
 
 T = TypeVar("T")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from llm_router.node.models.memory import in_words, need
+from llm_router.models.memory import in_words, need
 from llm_router.node.models.store import StoredModel
 
 # Formats that a runtime takes from the store. A runtime that is not here has models of its own, and lists them itself.

@@ -15,12 +15,13 @@ from typing import Literal
 
 import msgspec
 
-from llm_router.node.models import builtin, gguf
-from llm_router.node.models.architecture import normalise, read_config
+from llm_router.models import gguf
+from llm_router.models.architecture import normalise, read_config
+from llm_router.models.gguf import Facts
+from llm_router.models.unreadable import Unreadable
+from llm_router.node.models import builtin
 from llm_router.node.models.bundles import Bundle, bundles
-from llm_router.node.models.gguf import Facts
 from llm_router.node.models.remembered import Remembered
-from llm_router.node.models.unreadable import Unreadable
 
 SUFFIX = ".gguf"
 SAFETENSORS = ".safetensors"

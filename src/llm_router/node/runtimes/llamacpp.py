@@ -29,7 +29,8 @@ from llm_router.core.health import Signal, State
 from llm_router.core.node import DIALECTS, Node
 from llm_router.core.registry import Registry
 from llm_router.errors import BadRequest, ConfigError, RouterError
-from llm_router.node.models import builtin, memory
+from llm_router.models import memory
+from llm_router.node.models import builtin
 from llm_router.node.models.asking import LlamaCpp as Asked
 from llm_router.node.models.runnable import Room, Runnable, Support, runnable
 from llm_router.node.models.store import Store, StoredModel

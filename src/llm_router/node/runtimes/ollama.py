@@ -32,7 +32,7 @@ from llm_router.core.health import State
 from llm_router.core.node import DEFAULT_SLOTS
 from llm_router.core.registry import Registry
 from llm_router.errors import UpstreamFailed
-from llm_router.node.download import Patience
+from llm_router.models.download import Patience
 from llm_router.node.hardware import Hardware
 from llm_router.node.runtimes.attached import Attached
 from llm_router.node.runtimes.base import Runtime

@@ -20,8 +20,8 @@ import msgspec
 from structlog.typing import FilteringBoundLogger
 
 from llm_router.contract import Progress
+from llm_router.models.download import Meter, NoRoom, NotOffered, Patience, download, in_thread
 from llm_router.node.archive import ArchiveRefused, unpack
-from llm_router.node.download import Meter, NoRoom, NotOffered, Patience, download, in_thread
 from llm_router.node.runtimes.ollama_release import (
     PROGRAMS,
     VERSION,

@@ -12,7 +12,7 @@ import msgspec
 from llm_router.contract import UNREADABLE, Address, Backend, Progress
 from llm_router.errors import UpstreamFailed
 from llm_router.gateway.probe import why
-from llm_router.node.download import Meter
+from llm_router.models.download import Meter
 
 NO_MODEL = "none"  # what OLLAMA_DEFAULT_MODEL says where none is wanted
 CONNECT_WITHIN = 5.0  # seconds

@@ -19,7 +19,7 @@ import msgspec
 
 from llm_router.contract import Backend
 from llm_router.errors import ConfigError
-from llm_router.node.download import DownloadFailed, NotOffered, Patience, Text, fetch_text
+from llm_router.models.download import DownloadFailed, NotOffered, Patience, Text, fetch_text
 
 CHECKSUMS = "sha256sum.txt"
 LATEST = "latest"  # stands for a version where nothing tells its number

@@ -10,7 +10,7 @@ from hashlib import sha256
 
 import msgspec
 
-from llm_router.contract import ModelEntry
+from llm_router.contract import ModelDetails, ModelEntry
 from llm_router.errors import RouterError
 from llm_router.wire.dialects.base import Count, Dialect, Operation, Usage
 from llm_router.wire.stream import unchunked
@@ -90,17 +90,6 @@ class _Counts(msgspec.Struct, gc=False):
     prompt_eval_duration: Count = 0
     eval_duration: Count = 0
     load_duration: Count = 0
-
-
-class ModelDetails(msgspec.Struct, frozen=True):
-    """What Ollama tells about a model's file."""
-
-    parent_model: str = ""
-    format: str = ""
-    family: str = ""
-    families: list[str] | None = None
-    parameter_size: str = ""
-    quantization_level: str = ""
 
 
 class TagsModel(msgspec.Struct, frozen=True):

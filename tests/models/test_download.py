@@ -17,7 +17,7 @@ from tests.doubles.http_proxy import HttpProxy
 from tests.doubles.release_server import Fault, ReleaseServer
 from yarl import URL
 
-from llm_router.node.download import (
+from llm_router.models.download import (
     Meter,
     NoRoom,
     NotOffered,

@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.node.models import ggufs
-from tests.node.models.ggufs import LLAMA, opening, text, typed
+from tests.models import ggufs
+from tests.models.ggufs import LLAMA, opening, text, typed
 
-from llm_router.node.models import builtin, ggml, gguf
-from llm_router.node.models.gguf import Facts
-from llm_router.node.models.unreadable import Unreadable
+from llm_router.models import ggml, gguf
+from llm_router.models.gguf import Facts
+from llm_router.models.unreadable import Unreadable
+from llm_router.node.models import builtin
 
 oracle = pytest.importorskip("gguf")  # the format's own reader and writer
 numpy = pytest.importorskip("numpy")  # which it needs

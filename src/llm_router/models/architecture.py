@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from llm_router.node.models.unreadable import Unreadable
+from llm_router.models.unreadable import Unreadable
 
 # A name's beginning, in lower case without anything between letters and digits -> the family. Where two fit, the longer
 # one does. One family's names may begin in more than one way: Hugging Face's, llama.cpp's.

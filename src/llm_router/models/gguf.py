@@ -21,8 +21,8 @@ from typing import BinaryIO
 
 import msgspec
 
-from llm_router.node.models import ggml
-from llm_router.node.models.unreadable import Unreadable
+from llm_router.models import ggml
+from llm_router.models.unreadable import Unreadable
 
 MAGIC = b"GGUF"
 VERSIONS = (2, 3)  # alike in layout; 1 had shorter numbers, and nothing has written it since 2023

@@ -10,12 +10,13 @@ from pathlib import Path
 import msgspec
 import psutil
 import pytest
-from tests.node.models import ggufs
-from tests.node.models.ggufs import LLAMA
+from tests.models import ggufs
+from tests.models.ggufs import LLAMA
 
-from llm_router.node.models import builtin, gguf
-from llm_router.node.models.gguf import Facts
-from llm_router.node.models.memory import in_words, need
+from llm_router.models import gguf
+from llm_router.models.gguf import Facts
+from llm_router.models.memory import in_words, need
+from llm_router.node.models import builtin
 
 MB = 1_000_000
 FACTS = Facts(3, blocks=32, embedding=4096, heads=32, kv_heads=32 * 8, vocabulary=128_000)

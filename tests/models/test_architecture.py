@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from llm_router.node.models.architecture import MAX_CONFIG, normalise, read_config
-from llm_router.node.models.unreadable import Unreadable
+from llm_router.models.architecture import MAX_CONFIG, normalise, read_config
+from llm_router.models.unreadable import Unreadable
 
 NAMES = {
     "qwen": ["Qwen2ForCausalLM", "Qwen3MoeForCausalLM", "qwen2", "qwen3next", "QWenLMHeadModel", "Qwen2_5_VL"],

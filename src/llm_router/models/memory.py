@@ -1,7 +1,7 @@
 """What a GGUF model takes of memory while llama.cpp runs it: an estimate, made before anything is started.
 
 Its parts were compared with processes of models of 0.2 to 160 MB, vocabularies of 300 to 150,000 tokens and caches of
-1 to 540 MB; tests/node/models/test_memory.py does it again. It leans to too much: a layer that keeps only the last few
+1 to 540 MB; tests/models/test_memory.py does it again. It leans to too much: a layer that keeps only the last few
 thousand tokens (a sliding window), or none at all in some architectures, is counted as if it kept every one.
 
 For each token that it computes at once, llama.cpp has room for a number for each token of the vocabulary. Chatting
@@ -11,7 +11,7 @@ it twice. It is counted once.
 
 import msgspec
 
-from llm_router.node.models.gguf import Facts
+from llm_router.models.gguf import Facts
 
 NUMBER_IN_CACHE = 2  # bytes: the cache is f16 unless asked otherwise
 AT_ONCE = 512  # tokens that llama.cpp computes at once (`n_ubatch`)
