@@ -2,7 +2,8 @@
 
     python tests/doubles/http_proxy.py --port 3128
 
-prints its URL, and serves until it is interrupted. In the same process: `async with HttpProxy() as proxy: ...`.
+prints its URL, on standard error what it is asked for, and serves until it is interrupted. In the same process:
+`async with HttpProxy() as proxy: ...`.
 """
 
 import argparse
@@ -10,7 +11,7 @@ import asyncio
 import base64
 import contextlib
 import sys
-from typing import NamedTuple, Self
+from typing import NamedTuple, Self, TextIO
 from urllib.parse import urlsplit
 
 
@@ -25,10 +26,11 @@ class Head(NamedTuple):
 class HttpProxy:
     """The proxy. `seen` holds method and target of each request; `login`, as user:password, is what it wants to see."""
 
-    def __init__(self, port: int = 0, login: str = "") -> None:
+    def __init__(self, port: int = 0, login: str = "", log: TextIO | None = None) -> None:
         self.port = port
         self.login = login
         self.seen: list[str] = []
+        self._log = log
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -63,6 +65,8 @@ class HttpProxy:
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await _read_head(reader)
         self.seen.append(f"{head.method} {head.target}")
+        if self._log is not None:
+            self._log.write(f"{self.seen[-1]}\n")
         if not self._is_welcome(head):
             writer.write(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n")
             return
@@ -72,7 +76,7 @@ class HttpProxy:
             if head.method == "CONNECT":
                 writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
             else:
-                upstream_writer.write(_forwarded(head, url.path))
+                upstream_writer.write(_forwarded(head, f"{url.path}?{url.query}" if url.query else url.path))
             await asyncio.gather(_pass_on(reader, upstream_writer), _pass_on(upstream_reader, writer))
         finally:
             upstream_writer.close()
@@ -107,7 +111,7 @@ async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -
 
 
 async def _main(port: int) -> None:
-    async with HttpProxy(port) as proxy:
+    async with HttpProxy(port, log=sys.stderr) as proxy:
         sys.stdout.write(f"{proxy.url}\n")
         sys.stdout.flush()
         await asyncio.Event().wait()

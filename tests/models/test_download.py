@@ -1,49 +1,46 @@
 """The downloader: resumes, checks, waits, and takes the way that the machine's settings say."""
 
 import asyncio
+import contextlib
 import hashlib
 import random
 import shutil
 import ssl
 import subprocess
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from types import SimpleNamespace
+from typing import TypeAlias
 
 import aiohttp
 import pytest
+from aiohttp import web
 from tests.doubles.http_proxy import HttpProxy
 from tests.doubles.release_server import Fault, ReleaseServer
 from yarl import URL
 
+from llm_router.models.allow import Allowlist
 from llm_router.models.download import (
-    Meter,
-    NoRoom,
-    NotOffered,
+    MODEL_PATIENCE,
+    Part,
     Patience,
-    Unreachable,
-    WrongChecksum,
-    _place,
-    _seconds,
     download,
+    fetch_part,
     fetch_text,
     in_thread,
     pause,
-    proxy_for,
 )
+from llm_router.models.failures import NoRoom, NotOffered, OriginDenied, Unreachable, WrongChecksum
 
 CONTENT = random.Random(6).randbytes(300_000)  # noqa: S311 - any bytes do, the same each time
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 AT_ONCE = Patience(max_backoff=0)
-PROXY_VARIABLES = ("http_proxy", "https_proxy", "no_proxy", "all_proxy")
 
+Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-@pytest.fixture(autouse=True)
-def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in PROXY_VARIABLES:
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.upper(), raising=False)
+pytestmark = pytest.mark.usefixtures("no_proxies")
 
 
 @pytest.fixture
@@ -192,7 +189,7 @@ async def test_pauses(session: aiohttp.ClientSession, server: ReleaseServer, tar
     """503 twice: asked again after 1 s, and after 2 s more (requirement G3)."""
     server.faults.append(Fault("model.bin", "status", times=2))
     paused: list[float] = []
-    await download(session, url_of(server), target, waiting=lambda _, seconds: paused.append(seconds))
+    await download(session, url_of(server), target, waiting=lambda _, pause: paused.append(pause))
     first, second, third = (seen.at for seen in server.asked("model.bin"))
     assert paused == [1, 2]
     assert 0.9 < second - first < 1.9
@@ -217,13 +214,6 @@ def test_pause_lengths() -> None:
     assert pause(1, 30, 60) == 30
     assert pause(1, 3600, 60) == 60
     assert pause(10_000, 0, 60) == 60
-
-
-def test_retry_after() -> None:
-    """Retry-After is read as seconds and as a date (RFC 9110, 10.2.3); what it is not counts as none."""
-    assert _seconds("7", 0) == 7
-    assert _seconds("Thu, 01 Jan 1970 00:01:00 GMT", 50) == 10
-    assert _seconds("soon", 0) == _seconds("", 0) == 0
 
 
 async def test_too_many_requests(session: aiohttp.ClientSession, server: ReleaseServer, target: Path) -> None:
@@ -312,26 +302,265 @@ async def test_text(session: aiohttp.ClientSession, server: ReleaseServer) -> No
     assert text.urls == [asked, url_of(server, "list.txt")]
 
 
+async def test_resumed_from_another_server(session: aiohttp.ClientSession, server: ReleaseServer, target: Path) -> None:
+    """With a checksum, any server gives the rest, whatever it calls the version that it has (requirement H4)."""
+    server.tags["model.bin"] = 'W/"weak"'
+    server.faults.append(Fault("model.bin", "cut"))
+    with pytest.raises(Unreachable):
+        await download(session, url_of(server), target, sha256=SHA256, patience=Patience(retries=0))
+    server.tags["model.bin"] = '"another"'
+    await download(session, url_of(server), target, sha256=SHA256)
+    assert content(target) == CONTENT
+    assert [(seen.range, seen.if_range) for seen in server.asked("model.bin")] == [("", ""), ("bytes=120000-", "")]
+
+
+async def test_whole_but_wrong(session: aiohttp.ClientSession, server: ReleaseServer, target: Path) -> None:
+    """What an earlier call left may have gone bad, though it has every byte: it is fetched again (requirement H8)."""
+    await cut_short(session, server, target)
+    target.with_name("model.bin.partial").write_bytes(bytes(len(CONTENT)))
+    await download(session, url_of(server), target, sha256=SHA256, patience=AT_ONCE)
+    assert content(target) == CONTENT
+
+
+# -- sizes that are known before
+
+
+async def test_no_room_for_what_was_announced(
+    session: aiohttp.ClientSession, server: ReleaseServer, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the size is known, a disk too small is told of before anything is asked for or written (requirement H4)."""
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=len(CONTENT) - 1))
+    with pytest.raises(NoRoom, match=r"model\.bin needs .* more") as error:
+        await download(session, url_of(server), target, size=len(CONTENT))
+    assert (error.value.status, error.value.code) == (507, "no_room")
+    assert server.seen == []
+    assert not target.parent.exists()
+
+
+async def test_room_for_the_rest(
+    session: aiohttp.ClientSession, server: ReleaseServer, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is there already needs no room."""
+    await cut_short(session, server, target)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=180_000))
+    await download(session, url_of(server), target, size=len(CONTENT))
+    assert content(target) == CONTENT
+
+
+async def test_another_size(session: aiohttp.ClientSession, server: ReleaseServer, target: Path) -> None:
+    """A file of another size than announced is not fetched; what is there of the right one may be of use elsewhere."""
+    await cut_short(session, server, target)
+    with pytest.raises(WrongChecksum, match=r"has 300000 bytes, but 299999 were announced") as error:
+        await download(session, url_of(server), target, size=299_999)
+    assert (error.value.status, error.value.code) == (502, "wrong_checksum")
+    assert len(content(target.with_name("model.bin.partial"))) == 120_000
+
+
+async def test_without_an_end(session: aiohttp.ClientSession, target: Path) -> None:
+    """An answer that does not say how long it is, and goes on behind what was announced, is broken off."""
+
+    async def flood(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        with contextlib.suppress(ConnectionError):
+            while True:
+                await response.write(bytes(10_000))
+        return response
+
+    async with serving(flood) as url:
+        with pytest.raises(WrongChecksum, match="100000 were announced"):
+            await download(session, url, target, size=100_000)
+    assert content(target.with_name("model.bin.partial")) == b""
+
+
+async def test_shorter_than_announced(session: aiohttp.ClientSession, target: Path) -> None:
+    """An answer that does not say how long it is, and ends too early, is not the file."""
+
+    async def brief(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await response.write(b"brief")
+        return response
+
+    async with serving(brief) as url:
+        with pytest.raises(WrongChecksum, match="has 5 bytes"):
+            await download(session, url, target, size=100_000)
+    assert files(target) == ["model.bin.partial", "model.bin.partial.tag"]
+
+
+# -- where it may be fetched from
+
+
+def only(*urls: str) -> Allowlist:
+    """The servers of these URLs."""
+    return Allowlist([f"{URL(url).origin()}/*" for url in urls], "LLM_NODE_MODEL_ORIGINS")
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+async def test_part(session: aiohttp.ClientSession, server: ReleaseServer, *, ranges: bool) -> None:
+    """Some bytes of a file come without the rest, whether the server knows Range or not."""
+    asked: list[str] = []
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        asked.append(request.headers["range"])
+        return web.FileResponse(server.directory / "v1.0.0" / "model.bin") if ranges else web.Response(body=CONTENT)
+
+    async with serving(answer) as url:
+        part = await fetch_part(session, url, 1000, 2000, allow=only(url))
+        beyond = await fetch_part(session, url, 300_000, 10, allow=only(url))
+        with pytest.raises(OriginDenied):
+            await fetch_part(session, url, 0, 10, allow=only("https://huggingface.co"))
+    assert part == (Part(CONTENT[1000:3000], 1000, 300_000) if ranges else Part(CONTENT[:3000], 0, 300_000))
+    assert beyond == (Part(b"", 300_000, 300_000) if ranges else Part(CONTENT, 0, 300_000))
+    assert asked == ["bytes=1000-2999", "bytes=300000-300009"]
+
+
+async def test_denied(session: aiohttp.ClientSession, server: ReleaseServer, target: Path) -> None:
+    """What is not on the list is not asked for, not tried again, and leaves no trace (requirement H3)."""
+    for allow in (Allowlist(["huggingface.co/*"]), Allowlist([])):
+        with pytest.raises(OriginDenied, match=r"127\.0\.0\.1.*model_origins"):
+            await download(session, url_of(server), target, allow=allow)
+        with pytest.raises(OriginDenied, match=r"127\.0\.0\.1.*model_origins"):
+            await fetch_text(session, url_of(server, "list.txt"), allow=allow)
+    assert server.seen == []
+    assert not target.parent.exists()
+
+
+async def test_allowed(session: aiohttp.ClientSession, server: ReleaseServer, target: Path) -> None:
+    """What is on the list is fetched, through redirects and after a cut."""
+    server.faults.append(Fault("model.bin", "cut"))
+    latest = f"{server.url}/latest/download/model.bin"
+    await download(session, latest, target, sha256=SHA256, patience=AT_ONCE, allow=only(server.url))
+    assert content(target) == CONTENT
+    text = await fetch_text(session, url_of(server, "list.txt"), allow=only(server.url))
+    assert text.body == "one\ntwo\n"
+
+
+async def test_redirect_to_where_it_may_not(
+    session: aiohttp.ClientSession, server: ReleaseServer, target: Path
+) -> None:
+    """A redirect away from the list is refused, and both hosts are named; nothing is sent there (requirement H3)."""
+    async with serving(redirecting(url_of(server))) as url:
+        with pytest.raises(OriginDenied) as error:
+            await download(session, url, target, allow=only(url))
+        assert "127.0.0.1 leads to another place" in error.value.message
+        assert f"127.0.0.1:{server.port}/*" in error.value.message
+        assert server.seen == []
+        await download(session, url, target, sha256=SHA256, allow=only(url, server.url))
+    assert content(target) == CONTENT
+
+
+async def test_name_that_leads_home(session: aiohttp.ClientSession, server: ReleaseServer, target: Path) -> None:
+    """A name on the list that leads to this machine is refused unless the address is on it (requirement H3)."""
+    by_name = url_of(server).replace("127.0.0.1", "localhost")
+    with pytest.raises(OriginDenied, match=r"localhost: it has the address"):
+        await download(session, by_name, target, allow=only(by_name))
+    assert server.seen == []
+    await download(session, by_name, target, sha256=SHA256, allow=only(by_name, server.url))
+    assert content(target) == CONTENT
+
+
 @pytest.mark.parametrize(
-    ("status", "content_range", "start"),
-    [
-        (200, "", 0),
-        (206, "bytes 100-199/200", 100),
-        (206, "bytes 50-199/200", None),
-        (206, "bytes 100-199/*", None),
-        (206, "", None),
-        (416, "bytes */100", 100),
-        (416, "bytes */90", None),
-        (416, "", None),
-    ],
+    "location",
+    ["mailto:x", "http://", "http:x:y", "http://127.0.0.1:99999/", "http://[::1", "http://[::1]@", "ftp://x/y"],
 )
-def test_what_an_answer_means(status: int, content_range: str, start: int | None) -> None:
-    """Bytes are appended only where they continue the hundred that are there (RFC 9110, 14.4)."""
-    place = _place(status, {"content-range": content_range}, 100, '"tag"')
-    assert (place.start if place else None) == start
+async def test_redirect_to_nowhere(session: aiohttp.ClientSession, target: Path, location: str) -> None:
+    """A redirect to what is no URL for us is an error of ours, whatever it is."""
+    async with serving(redirecting(location)) as url:
+        with pytest.raises((NotOffered, OriginDenied)):
+            await download(session, url, target)
+        with pytest.raises((NotOffered, OriginDenied)):
+            await download(session, url, target, allow=only(url))
+
+
+async def test_headers_stay_at_their_origin(session: aiohttp.ClientSession, target: Path) -> None:
+    """A caller's headers are sent to the first origin; not to where it redirects, nor when that leads back."""
+    seen: list[tuple[str, str]] = []
+    hops: dict[str, str] = {}
+
+    async def answer(request: web.Request) -> web.Response:
+        seen.append((request.path, request.headers.get("authorization", "")))
+        return web.Response(status=302, headers={"location": hops[request.path]}) if request.path in hops else DONE
+
+    async with serving(answer) as url, serving(answer) as elsewhere:
+        first, second = str(URL(url).origin()), str(URL(elsewhere).origin())
+        hops |= {"/model.bin": f"{first}/here", "/here": f"{second}/there", "/there": f"{first}/back"}
+        await download(session, url, target, headers={"authorization": "Bearer secret"})
+    assert seen == [("/model.bin", "Bearer secret"), ("/here", "Bearer secret"), ("/there", ""), ("/back", "")]
+
+
+async def test_secrets_are_not_told(session: aiohttp.ClientSession, server: ReleaseServer, target: Path) -> None:
+    """Messages name where it went wrong, but neither the signature nor the password that a URL may hold."""
+    server.faults.append(Fault("model.bin", "status", times=9))
+    secret = url_of(server).replace("http://", "http://me:secret@") + "?Signature=secret"
+    reasons: list[str] = []
+    with pytest.raises(Unreachable) as error:
+        await download(session, secret, target, patience=AT_ONCE, waiting=lambda reason, _: reasons.append(reason))
+    with pytest.raises(WrongChecksum) as other:
+        await download(session, url_of(server) + "?Signature=secret", target, sha256="0" * 64, patience=AT_ONCE)
+    for message in (*reasons, error.value.message, other.value.message):
+        assert url_of(server) in message
+        assert "secret" not in message
+
+
+@pytest.mark.parametrize("status", [401, 404])
+async def test_what_the_server_said(session: aiohttp.ClientSession, target: Path, status: int) -> None:
+    """An error tells a program which status the server had for us."""
+
+    async def refuse(_request: web.Request) -> web.Response:
+        return web.Response(status=status)
+
+    async with serving(refuse) as url:
+        with pytest.raises(NotOffered) as error:
+            await download(session, url, target)
+    assert error.value.answered == status
+    assert (error.value.status, error.value.code) == (502, "download_failed")
+
+
+def test_patience_with_models() -> None:
+    """A model's transfer may stand still for five minutes (requirement H4)."""
+    assert MODEL_PATIENCE.stall == 300
+
+
+DONE = web.Response(body=b"content")
+
+
+def redirecting(location: str) -> Handler:
+    async def redirect(_request: web.Request) -> web.Response:
+        return web.Response(status=302, headers={"location": location})
+
+    return redirect
+
+
+@asynccontextmanager
+async def serving(handler: Handler) -> AsyncIterator[str]:
+    """A server that answers so; the URL of a model's file there."""
+    app = web.Application()
+    app.router.add_get("/{path:.*}", handler)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}/model.bin"
+    finally:
+        await runner.cleanup()
 
 
 # -- proxies
+
+
+async def test_proxy_resolves(
+    session: aiohttp.ClientSession, server: ReleaseServer, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a proxy resolves is the proxy's to judge; the list still decides by name, and about redirects."""
+    by_name = url_of(server).replace("127.0.0.1", "localhost")
+    async with HttpProxy() as proxy:
+        monkeypatch.setenv("HTTP_PROXY", proxy.url.replace("127.0.0.1", "localhost"))
+        await download(session, by_name, target, sha256=SHA256, allow=only(by_name))
+        assert proxy.seen == [f"GET {by_name}"]
+        with pytest.raises(OriginDenied):
+            await fetch_text(session, url_of(server, "list.txt"), allow=only(by_name))
+        assert len(proxy.seen) == 1
 
 
 async def test_through_the_proxy(
@@ -425,43 +654,3 @@ def make_certificate(directory: Path) -> Path:
     subprocess.run(command, check=True, capture_output=True, timeout=30)
     pem.write_text(pem.read_text() + certificate.read_text())
     return pem
-
-
-def test_which_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each scheme has its own proxy; one written without http:// is one with it; ports in NO_PROXY count."""
-    monkeypatch.setenv("HTTP_PROXY", "proxy.example:3128")
-    monkeypatch.setenv("NO_PROXY", ".internal,other.example:8080")
-    assert proxy_for(URL("http://example.com/")) == "http://proxy.example:3128"
-    assert proxy_for(URL("https://example.com/")) is None
-    assert proxy_for(URL("http://mirror.internal/")) is None
-    assert proxy_for(URL("http://other.example:8080/")) is None
-    assert proxy_for(URL("http://other.example/")) == "http://proxy.example:3128"
-
-
-# -- how fast
-
-
-def test_rate_and_time_left() -> None:
-    """The rate is that of the last seconds, and says when it will be done (requirement G5)."""
-    meter = Meter()
-    for second in range(21):
-        meter.note(
-            done=second * 1_000_000 if second <= 10 else 10_000_000 + (second - 10) * 3_000_000,
-            total=100_000_000,
-            now=second,
-        )
-    assert meter.rate(20) == 3_000_000
-    assert meter.left(20) == 20
-    assert meter.rate(25) < 3_000_000  # nothing came since
-    assert meter.rate(60) == 0
-
-
-def test_rate_begun_again() -> None:
-    """What is begun again has a rate of its own; before there are two moments there is none."""
-    meter = Meter()
-    assert meter.rate(0) == 0
-    meter.note(5_000_000, 0, now=0)
-    meter.note(0, 0, now=1)
-    meter.note(1_000, 0, now=2)
-    assert meter.rate(2) == 1_000
-    assert meter.left(2) == 0

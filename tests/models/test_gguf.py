@@ -131,6 +131,7 @@ def told(path: Path) -> Facts:
         parts=of("split.count"),
         tensors=len(reader.tensors),
         weights=sum(int(tensor.n_bytes) for tensor in reader.tensors),
+        count=sum(int(tensor.n_elements) for tensor in reader.tensors),
     )
 
 

@@ -14,6 +14,7 @@ Nothing a file says is believed without a bound: files come from anywhere. A fil
 asked for, like a tokenizer's lists, is passed over without an object for each entry.
 """
 
+import math
 import re
 import struct
 from pathlib import Path
@@ -61,6 +62,10 @@ U32 = SCALARS[4]
 U64 = SCALARS[10]
 
 
+class CutShort(Unreadable):
+    """There are fewer bytes of it than it should have: with more of them it may be readable."""
+
+
 class ByLayer(msgspec.Struct, frozen=True):
     """A number that each layer has its own of: the sum of all, and the largest."""
 
@@ -78,7 +83,7 @@ class Facts(msgspec.Struct, frozen=True):
     `kv_heads`: those that are remembered, of all layers together; `key` and `value`: what one of them remembers of a
     token, in numbers; `pooling`: llama_pooling_type, for models made for embeddings; `causal`: a token sees only those
     before it, which is how text is generated; `weights`: bytes of the tensors; `part` of `parts`, counted from 0: where
-    the model lies in several files, of which the first has the facts.
+    the model lies in several files, of which the first has the facts; `count`: the numbers in the tensors.
     """
 
     version: int
@@ -101,6 +106,7 @@ class Facts(msgspec.Struct, frozen=True):
     parts: int = 0
     tensors: int = 0
     weights: int = 0
+    count: int = 0
 
     @property
     def quantization(self) -> str:
@@ -121,13 +127,21 @@ def read(path: Path) -> Facts:
         OSError: the file cannot be read.
     """
     with path.open("rb") as file:
-        size = file.seek(0, 2)
-        file.seek(0)
-        source = _Source(file, size)
-        version, tensors, keys = _opening(source)
-        metadata = _metadata(source, keys)
-        weights = _weights(source, tensors, metadata)
-    return _facts(version, tensors, weights, metadata)
+        return read_head(file, file.seek(0, 2))
+
+
+def read_head(file: BinaryIO, size: int) -> Facts:
+    """As `read`, for a file of `size` bytes of which `file` may have no more than the beginning.
+
+    Raises:
+        CutShort: that is less than its header.
+    """
+    file.seek(0)
+    source = _Source(file, size)
+    version, tensors, keys = _opening(source)
+    metadata = _metadata(source, keys)
+    weights, count = _weights(source, tensors, metadata)
+    return _facts(version, tensors, weights, count, metadata)
 
 
 class _Source:
@@ -192,8 +206,8 @@ class _Source:
             raise Unreadable(_end_of(self.size))
         self._file.seek(self._start)
         self._block = self._file.read(max(BLOCK, count))
-        if len(self._block) < count:  # it became shorter since
-            raise Unreadable(_end_of(self.size))
+        if len(self._block) < count:  # it became shorter since, or only its beginning is here
+            raise CutShort(_end_of(self.size))
 
 
 def _end_of(size: int) -> str:
@@ -297,16 +311,17 @@ def _shown(name: bytes) -> str:
 # -- tensors
 
 
-def _weights(source: _Source, tensors: int, metadata: dict[str, Value]) -> int:
-    """Bytes of all tensors.
+def _weights(source: _Source, tensors: int, metadata: dict[str, Value]) -> tuple[int, int]:
+    """Bytes of all tensors, and how many numbers they have.
 
     Raises:
         Unreadable: the file ends before they do.
     """
-    total = end = 0
+    total = end = count = 0
     for _ in range(tensors):
-        size, offset = _tensor(source)
+        size, offset, numbers = _tensor(source)
         total += size
+        count += numbers
         end = max(end, offset + size)
     alignment = _natural(metadata, "general.alignment") or 32  # the default that docs/gguf.md gives
     if alignment > MAX_ALIGNMENT:
@@ -314,18 +329,18 @@ def _weights(source: _Source, tensors: int, metadata: dict[str, Value]) -> int:
     missing = _rounded_up(source.position, alignment) + end - source.size if tensors else 0
     if missing > 0:
         raise Unreadable(f"it ends {missing:,} bytes before its tensors do: only a part of it was fetched")
-    return total
+    return total, count
 
 
-def _tensor(source: _Source) -> tuple[int, int]:
-    """Size and offset of the next tensor, in bytes."""
+def _tensor(source: _Source) -> tuple[int, int, int]:
+    """Size and offset of the next tensor, in bytes, and how many numbers it has."""
     source.skip(source.length(MAX_TENSOR_NAME, "the name of a tensor"))
     dimensions = source.number(U32)
     if dimensions > MAX_DIMENSIONS:
         raise Unreadable(f"it says that a tensor has {dimensions} dimensions")
     shape = struct.unpack(f"<{dimensions}Q", source.take(8 * dimensions))
     kind = source.number(U32)
-    return ggml.tensor_bytes(kind, shape), source.number(U64)
+    return ggml.tensor_bytes(kind, shape), source.number(U64), math.prod(shape)
 
 
 def _rounded_up(position: int, alignment: int) -> int:
@@ -335,7 +350,7 @@ def _rounded_up(position: int, alignment: int) -> int:
 # -- facts
 
 
-def _facts(version: int, tensors: int, weights: int, metadata: dict[str, Value]) -> Facts:
+def _facts(version: int, tensors: int, weights: int, count: int, metadata: dict[str, Value]) -> Facts:
     architecture = _name(metadata, "general.architecture")
     if not ARCHITECTURE.fullmatch(architecture):
         raise Unreadable(f"its architecture is no name of one: {architecture!r:.80}")
@@ -366,6 +381,7 @@ def _facts(version: int, tensors: int, weights: int, metadata: dict[str, Value])
         parts=_natural(metadata, "split.count"),
         tensors=tensors,
         weights=weights,
+        count=count,
     )
 
 
