@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from llm_router.contract import Address, model_ids, parse_address, parse_router
+from llm_router.contract import Address, ModelEntry, model_entries, parse_address, parse_router
 from llm_router.errors import BadRequest
 
 
@@ -64,14 +64,14 @@ def test_urls_and_addresses(text: str) -> None:
     assert parse_address(text).url == text
 
 
-def test_model_ids() -> None:
-    """Bad entries are skipped, duplicates removed, the order kept (requirement A4)."""
-    body = b'{"data":[{"id":"b"},{"id":""},{"id":5},{"name":"x"},"a",null,{"id":"a","more":1},{"id":"b"}]}'
-    assert model_ids(body) == ["b", "a"]
+def test_model_entries() -> None:
+    """Bad entries are skipped, duplicates removed, the order kept (requirement A4); an id is enough."""
+    body = b'{"data":[{"id":"b"},{"id":""},{"id":5},{"name":"x"},"a",null,{"id":"a","more":1,"size":"?"},{"id":"b"}]}'
+    assert model_entries(body) == [ModelEntry("b"), ModelEntry("a")]
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"{}", b'{"data":{}}', b"<html>"])
 def test_no_model_list(body: bytes) -> None:
     """What is not a list of models is an error, not an empty list (requirement A4)."""
     with pytest.raises(msgspec.DecodeError):
-        model_ids(body)
+        model_entries(body)

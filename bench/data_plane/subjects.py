@@ -13,7 +13,7 @@ from bench.data_plane.nginx import nginx
 from bench.data_plane.results import DIRECT, NGINX
 from bench.data_plane.upstreams import MODELS, PATH
 from bench.processes import NotReadyError, running, wait_until
-from llm_router.contract import UNREADABLE, Attach, NodeView, model_ids
+from llm_router.contract import UNREADABLE, Attach, NodeView, model_entries
 
 OURS = "llm-router"
 
@@ -118,7 +118,8 @@ async def _attach(session: aiohttp.ClientSession, url: str, upstreams: Sequence[
 async def _wait_for_models(session: aiohttp.ClientSession, url: str) -> None:
     async def offered() -> bool:
         try:
-            return set(model_ids(await _get(session, f"{url}/v1/models"))) >= MODELS
+            listed = model_entries(await _get(session, f"{url}/v1/models"))
+            return {entry.id for entry in listed} >= MODELS
         except (aiohttp.ClientError, *UNREADABLE):
             return False
 

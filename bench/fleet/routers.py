@@ -13,7 +13,7 @@ from bench.fleet.machine import Stats
 from bench.fleet.trace import MODELS
 from bench.fleet.warm_first import STANDS_IN_FOR
 from bench.processes import NotReadyError, Program, running, wait_until
-from llm_router.contract import Attach, NodeView, model_ids
+from llm_router.contract import Attach, NodeView, model_entries
 
 Urls = Mapping[str, str]  # machine's name -> its address
 
@@ -88,7 +88,7 @@ async def wait_for_models(session: aiohttp.ClientSession, url: str) -> None:
 
     async def offered() -> bool:
         try:
-            return set(model_ids(await _get(session, address))) >= set(MODELS)
+            return {entry.id for entry in model_entries(await _get(session, address))} >= set(MODELS)
         except aiohttp.ClientError:
             return False
 

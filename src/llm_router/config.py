@@ -29,9 +29,12 @@ def default_home() -> Path:
     return Path(os.environ.get("LLM_ROUTER_HOME") or platformdirs.user_data_path("llm-router", appauthor=False))
 
 
-def declared(description: str, *, env: str = "") -> Meta:
-    """A setting's documentation, and its environment variable where that is not derived from its name."""
-    return Meta(description=description, extra={"env": env} if env else None)
+def declared(description: str, *, env: str = "", secret: bool = False) -> Meta:
+    """A setting's documentation, and its environment variable where that is not derived from its name.
+
+    A `secret` has no option: everybody on a machine can see its command lines.
+    """
+    return Meta(description=description, extra={"env": env, "secret": secret})
 
 
 class Setting(Struct, frozen=True):
@@ -42,6 +45,7 @@ class Setting(Struct, frozen=True):
     default: Any
     description: str
     env: str
+    secret: bool
 
 
 class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -93,17 +97,17 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     model_origins: Annotated[
         list[str], declared("Where models may be fetched from: host/path, with * for any characters. Empty: nowhere.")
     ] = msgspec.field(default_factory=lambda: ["huggingface.co/*", "*.huggingface.co/*", "*.hf.co/*"])
-    hf_token: Annotated[str, declared("Token that Hugging Face is shown.", env="HF_TOKEN")] = ""
+    hf_token: Annotated[str, declared("Token that Hugging Face is shown.", env="HF_TOKEN", secret=True)] = ""
 
     @classmethod
     def settings(cls) -> list[Setting]:
         """Every setting, in the order of declaration."""
         found = []
         for field in msgspec.structs.fields(cls):
-            description, env = _documentation(field.type)
+            description, env, secret = _documentation(field.type)
             env = env or cls.prefix + field.name.upper()
             default = field.default if field.default is not msgspec.NODEFAULT else None
-            found.append(Setting(field.name, field.type, default, description, env))
+            found.append(Setting(field.name, field.type, default, description, env, secret))
         return found
 
     @classmethod
@@ -267,9 +271,11 @@ def _source(cls: type[Config], name: str, flags: Mapping[str, object], env: Mapp
     return next(s.env for s in cls.settings() if s.name == name) if name in env else ""
 
 
-def _documentation(annotation: Any) -> tuple[str, str]:  # noqa: ANN401 - annotations are of any type
+def _documentation(annotation: Any) -> tuple[str, str, bool]:  # noqa: ANN401 - annotations are of any type
+    """Description, environment variable ("": not a name of its own), and whether it is a secret."""
     metas = [m for m in annotation.__metadata__ if isinstance(m, Meta) and m.description]
-    return str(metas[0].description), str((metas[0].extra or {}).get("env", ""))
+    extra = metas[0].extra or {}
+    return str(metas[0].description), str(extra["env"]), bool(extra["secret"])
 
 
 def _read_toml(path: Path) -> dict[str, Any]:

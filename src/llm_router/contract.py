@@ -301,7 +301,10 @@ class NodeView(msgspec.Struct, frozen=True):
 
 
 class Candidate(msgspec.Struct, frozen=True):
-    """A node that could answer. `cost` in its parts, seconds or points as the policy counts; the lowest `cost` wins."""
+    """A node that could answer. `cost` in its parts, seconds or points as the policy counts; the lowest `cost` wins.
+
+    `stored`: whether it has the model's files; where nobody has, one fetches them first.
+    """
 
     node_id: str
     node: str
@@ -309,6 +312,7 @@ class Candidate(msgspec.Struct, frozen=True):
     in_flight: int
     loaded: bool
     cost: dict[str, float]
+    stored: bool = True
 
 
 class NotCandidate(msgspec.Struct, frozen=True):
@@ -350,15 +354,28 @@ class ErrorBody(msgspec.Struct, frozen=True):
     error: ErrorDetail
 
 
-def model_ids(body: bytes) -> list[str]:
-    """The model ids of a `GET /v1/models` answer: bad entries skipped, duplicates removed, order kept (requirement A4).
+def model_entries(body: bytes) -> list[ModelEntry]:
+    """The models of a `GET /v1/models` answer: bad entries skipped, duplicates removed, order kept (requirement A4).
+
+    An entry whose other fields are not what ours are is known by its id alone.
 
     Raises:
         UNREADABLE: the body is not JSON, or not an object with a `data` list.
     """
     data = msgspec.json.decode(body, type=_ModelList).data
-    ids = (entry.get("id") for entry in data if isinstance(entry, dict))
-    return list(dict.fromkeys(i for i in ids if isinstance(i, str) and i))
+    found: dict[str, ModelEntry] = {}
+    for entry in data:
+        id_ = entry.get("id") if isinstance(entry, dict) else None
+        if isinstance(id_, str) and id_:
+            found.setdefault(id_, _entry(id_, entry))
+    return list(found.values())
+
+
+def _entry(id_: str, entry: object) -> ModelEntry:
+    try:
+        return msgspec.convert(entry, ModelEntry)
+    except msgspec.ValidationError:
+        return ModelEntry(id_)
 
 
 class _ModelList(msgspec.Struct):

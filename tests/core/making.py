@@ -146,10 +146,11 @@ def teach(
 Index = dict[str, list[str]]
 
 
-def indexes(registry: Registry) -> tuple[Index, Index, Index, Index]:
-    """The registry's indexes by model, as sorted ids: online, suspects, excluded, warm."""
+def indexes(registry: Registry) -> tuple[Index, Index, Index, Index, Index]:
+    """The registry's indexes by model, as sorted ids: online, offered, suspects, excluded, warm."""
     return (
         _ids(registry.online),
+        _ids(registry.offered),
         _ids(registry.suspects),
         _ids(registry.excluded),
         _ids(registry.warm),
@@ -160,17 +161,20 @@ def _ids(index: dict[str, list[Node]]) -> Index:
     return {model: sorted(n.id for n in nodes) for model, nodes in index.items()}
 
 
-def scan(registry: Registry) -> tuple[Index, Index, Index, Index]:
+def scan(registry: Registry) -> tuple[Index, Index, Index, Index, Index]:
     """What the indexes should be, found by looking at every node."""
     online: Index = {}
+    offered: Index = {}
     suspects: Index = {}
     excluded: Index = {}
     warm: Index = {}
     for node in sorted(registry, key=lambda n: n.id):
         usual = None if node.settings.drain else {State.ONLINE: online, State.SUSPECT: suspects}.get(node.state)
         for model in node.models:
+            absent = usual is online and model in node.absent - node.fetching
             if usual is not None:
-                (excluded if model in node.excluded else usual).setdefault(model, []).append(node.id)
+                index = excluded if model in node.excluded else offered if absent else usual
+                index.setdefault(model, []).append(node.id)
         for model in node.warm:
             warm.setdefault(model, []).append(node.id)
-    return online, suspects, excluded, warm
+    return online, offered, suspects, excluded, warm

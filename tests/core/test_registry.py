@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from tests.core.making import fleet, indexes, occupy, scan
 
-from llm_router.contract import Address, Gpu, Heartbeat, NodeSettings, Registration, RuntimeFacts
+from llm_router.contract import Address, Gpu, Heartbeat, ModelEntry, NodeSettings, Registration, RuntimeFacts
 from llm_router.core.health import Signal, State
 from llm_router.core.node import DEFAULT_SLOTS, Node
 from llm_router.core.registry import Registry
@@ -321,9 +321,9 @@ def test_what_is_in_memory_is_what_the_node_says() -> None:
     """Requirement D1: a heartbeat warms what is loaded, and cools what is not any more."""
     registry = fleet("a", models=("m", "n"))
     registry.heartbeat("a", Heartbeat(loaded=["m"]), 1.0)
-    assert indexes(registry)[3] == {"m": ["a"]}
+    assert indexes(registry)[-1] == {"m": ["a"]}
     registry.heartbeat("a", Heartbeat(loaded=["n"]), 2.0)
-    assert indexes(registry)[3] == {"n": ["a"]}
+    assert indexes(registry)[-1] == {"n": ["a"]}
     assert registry.nodes["a"].view().loaded == ["n"]
 
 
@@ -333,10 +333,10 @@ def test_a_model_on_its_way_into_memory_is_not_taken_for_gone() -> None:
     registry.warm_up(registry.nodes["a"], "m", 30.0)
     (lease,) = occupy(registry.nodes["a"])
     registry.heartbeat("a", Heartbeat(), 1.0)
-    assert indexes(registry)[3] == {"m": ["a"]}
+    assert indexes(registry)[-1] == {"m": ["a"]}
     registry.nodes["a"].leases.discard(lease)
     registry.heartbeat("a", Heartbeat(), 6.0)
-    assert indexes(registry)[3] == {}
+    assert indexes(registry)[-1] == {}
 
 
 def test_a_node_that_goes_loses_its_memory() -> None:
@@ -346,7 +346,7 @@ def test_a_node_that_goes_loses_its_memory() -> None:
         registry.heartbeat(node_id, Heartbeat(loaded=["m"]), 1.0)
     registry.signal("a", Signal.GOODBYE, 2.0)
     registry.remove("b")
-    assert indexes(registry)[3] == {}
+    assert indexes(registry)[-1] == {}
 
 
 def report(registry: Registry, *loaded: str) -> None:
@@ -509,6 +509,13 @@ class AnyStory(RuleBasedStateMachine):
     def list_models(self, node_id: str, models: list[str]) -> None:
         self.registry.list_models(node_id, models, self.now)
 
+    @rule(node_id=IDS, absent=st.sets(st.sampled_from("mno")), fetching=st.sets(st.sampled_from("mno")))
+    def list_some_that_it_does_not_have(self, node_id: str, absent: set[str], fetching: set[str]) -> None:
+        entries = [ModelEntry(model, stored=model not in absent) for model in "mno"]
+        self.registry.list_models(node_id, "mno", self.now, entries)
+        for model in fetching if node_id in self.registry.nodes else ():
+            self.registry.fetch(self.registry.nodes[node_id], model)
+
     @rule(node_id=IDS, signal=st.sampled_from(Signal))
     def signal(self, node_id: str, signal: Signal) -> None:
         self.registry.signal(node_id, signal, self.now)
@@ -542,9 +549,9 @@ class AnyStory(RuleBasedStateMachine):
     def indexes_are_true(self) -> None:
         """Rule 2 of the registry."""
         registry = self.registry
-        online, suspects, _, _ = found = scan(registry)
+        online, offered, suspects, _, _ = found = scan(registry)
         assert indexes(registry) == found
-        assert list(registry.available()) == sorted({*online, *suspects})
+        assert list(registry.available()) == sorted({*online, *offered, *suspects})
         assert {m for m in "mnop" if m in registry} == {m for node in registry for m in node.models}
 
     @invariant()

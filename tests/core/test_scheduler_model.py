@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from tests.core.making import fleet, indexes, make_node, make_scheduler, sample, scan
 
-from llm_router.contract import Address, Heartbeat, NodeSettings, Registration, RuntimeFacts
+from llm_router.contract import (
+    Address,
+    Heartbeat,
+    ModelEntry,
+    NodeSettings,
+    Progress,
+    Registration,
+    RuntimeFacts,
+)
 from llm_router.core.affinity import conversation
 from llm_router.core.ask import Ask
 from llm_router.core.estimates import Estimates
@@ -127,14 +135,30 @@ class AnyTraffic(RuleBasedStateMachine):
         self.registry.signal(node_id, signal, self.now)
         self.tick(0.0)
 
-    @rule(node_id=NODES, models=LISTS)
-    def list_models(self, node_id: str, models: list[str]) -> None:
-        self.registry.list_models(node_id, models, self.now)
+    @rule(node_id=NODES, models=LISTS, absent=st.sets(MODELS))
+    def list_models(self, node_id: str, models: list[str], absent: set[str]) -> None:
+        """Some of them it would have to fetch first."""
+        entries = [ModelEntry(model, stored=model not in absent) for model in models]
+        self.registry.list_models(node_id, models, self.now, entries)
         self.tick(0.0)
 
-    @rule(node_id=NODES, cpu=st.sampled_from([5.0, 60.0, 90.0]), loaded=st.lists(MODELS, max_size=2, unique=True))
-    def heartbeat(self, node_id: str, cpu: float, loaded: list[str]) -> None:
-        self.registry.heartbeat(node_id, Heartbeat(cpu=cpu, memory=30.0, loaded=loaded), self.now)
+    @rule(
+        node_id=NODES,
+        cpu=st.sampled_from([5.0, 60.0, 90.0]),
+        loaded=st.lists(MODELS, max_size=2, unique=True),
+        fetching=st.lists(MODELS, max_size=1),
+    )
+    def heartbeat(self, node_id: str, cpu: float, loaded: list[str], fetching: list[str]) -> None:
+        progress = [Progress("model", model, "downloading") for model in fetching]
+        report = Heartbeat(cpu=cpu, memory=30.0, loaded=loaded, progress=progress)
+        self.registry.heartbeat(node_id, report, self.now)
+        self.tick(0.0)
+
+    @rule(node_id=NODES, model=MODELS)
+    def arrive(self, node_id: str, model: str) -> None:
+        """A node has fetched a model."""
+        if node_id in self.registry.nodes:
+            self.registry.arrived(self.registry.nodes[node_id], model)
         self.tick(0.0)
 
     @rule(node_id=NODES, slots=st.integers(1, 3))
@@ -222,11 +246,15 @@ class AnyTraffic(RuleBasedStateMachine):
         self.ended[ask] = how
 
     def capable(self, ask: Ask) -> list[Node]:
-        """Who may answer: online, or else suspect; not drained, lists it, has it not excluded, has not failed it."""
+        """Who may answer: online, or else suspect; not drained, lists it, has it not excluded, has not failed it.
+
+        Who has it, or fetches it, comes before a suspect; who would have to fetch it, after.
+        """
         usable = [n for n in self.registry if not n.settings.drain and n.id not in ask.tried]
         able = [n for n in usable if ask.model in n.models and ask.model not in n.excluded]
         online = [n for n in able if n.state is State.ONLINE]
-        return online or [n for n in able if n.state is State.SUSPECT]
+        holding = [n for n in online if ask.model not in n.absent - n.fetching]
+        return holding or [n for n in able if n.state is State.SUSPECT] or online
 
     # -- what holds at any time
 

@@ -1,6 +1,7 @@
 """The lists that clients of all three APIs ask for, and how errors of control apps look."""
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ from litestar import Litestar, get
 from litestar.params import FromQuery
 from litestar.testing import TestClient
 
-from llm_router.contract import Address, Heartbeat
+from llm_router.contract import Address, ModelEntry
 from llm_router.core.health import Signal, State
 from llm_router.core.node import EVERY_DIALECT, Node
 from llm_router.core.registry import Registry
@@ -25,7 +26,6 @@ def registry() -> Registry:
     for name, models in (("n1", ["b", "a/x:1"]), ("n2", ["b", "c"])):
         address = Address("127.0.0.1", 1)
         registry.add(Node(name, name, "agent", address, dialects=EVERY_DIALECT, state=State.ONLINE, models=models), 0.0)
-    registry.heartbeat("n1", Heartbeat(loaded=["b"]), 0.0)
     return registry
 
 
@@ -41,10 +41,6 @@ def client(registry: Registry) -> Iterator[Client]:
 
     with TestClient(control_app([*list_routes(registry), broken, known]), raise_server_exceptions=False) as client:
         yield client
-
-
-def names(answer: Any) -> list[str]:  # noqa: ANN401 - whatever JSON holds
-    return [model["name"] for model in answer["models"]]
 
 
 def test_openai_list(client: Client) -> None:
@@ -63,23 +59,20 @@ def test_openai_model(client: Client) -> None:
     assert answer.json()["error"]["code"] == "model_not_found"
 
 
-def test_ollama_lists(client: Client) -> None:
-    """`/api/tags` has all models, `/api/ps` those in memory."""
-    assert names(client.get("/api/tags").json()) == ["a/x:1", "b", "c"]
-    assert names(client.get("/api/ps").json()) == ["b"]
+def test_what_is_told_of_a_model(registry: Registry) -> None:
+    """An entry has what whoever has the model says of it, and a time in any case."""
+    tell = partial(ModelEntry, size=5, created=7)
+    with TestClient(control_app(list_routes(registry, tell))) as client:
+        assert [(entry["size"], entry["created"]) for entry in client.get("/v1/models").json()["data"]] == [(5, 7)] * 3
+        assert client.get("/v1/models/c").json()["size"] == 5
+    with TestClient(control_app(list_routes(registry))) as client:
+        assert client.get("/v1/models/c").json()["created"] > 0
 
 
 def test_offline_models_are_gone(client: Client, registry: Registry) -> None:
-    """A node that is offline takes its models with it, from every list (requirement C9)."""
+    """A node that is offline takes its models with it (requirement C9)."""
     registry.signal("n1", Signal.GOODBYE, 0.0)
     assert [model["id"] for model in client.get("/v1/models").json()["data"]] == ["b", "c"]
-    assert names(client.get("/api/ps").json()) == []
-
-
-def test_loaded_by_another_account(registry: Registry) -> None:
-    """An agent says itself what is in memory."""
-    with TestClient(control_app(list_routes(registry, lambda: ["c", "a", "c"]))) as client:
-        assert names(client.get("/api/ps").json()) == ["a", "c"]
 
 
 def test_signs_of_life(client: Client) -> None:
@@ -107,7 +100,7 @@ def test_unknown_paths(client: Client, path: str, shape: Any) -> None:  # noqa: 
 
 def test_wrong_method(client: Client) -> None:
     """405 in the caller's shape, with the methods that would do."""
-    answer = client.post("/api/tags")
+    answer = client.post("/api/version")
     assert answer.status_code == 405
     assert answer.json() == {"error": "Method Not Allowed"}
 

@@ -5,7 +5,8 @@ import math
 import pytest
 
 from llm_router.errors import BadRequest
-from llm_router.wire.wishes import keep_alive
+from llm_router.wire.dialects import OPERATIONS
+from llm_router.wire.wishes import is_unload, keep_alive
 
 
 @pytest.mark.parametrize(
@@ -40,3 +41,25 @@ def test_what_is_no_duration(value: float | str) -> None:
     """It is the caller's mistake, and is shown what to write."""
     with pytest.raises(BadRequest, match=r"keep_alive.*5m"):
         keep_alive(value)
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "so"),
+    [
+        (b"/api/generate", b'{"model":"m","keep_alive":0}', True),
+        (b"/api/generate", b'{"model":"m","prompt":"","keep_alive":"0s"}', True),
+        (b"/api/chat", b'{"model":"m","messages":[],"keep_alive":0,"stream":false}', True),
+        (b"/api/generate", b'{"model":"m","prompt":"x","keep_alive":0}', False),
+        (b"/api/chat", b'{"model":"m","messages":[{"role":"user","content":"x"}],"keep_alive":0}', False),
+        (b"/api/generate", b'{"model":"m","keep_alive":"5m"}', False),
+        (b"/api/generate", b'{"model":"m","keep_alive":-1}', False),
+        (b"/api/generate", b'{"model":"m"}', False),
+        (b"/api/generate", b'{"model":"m","keep_alive":{}}', False),
+        (b"/api/generate", b'{"model":"m","keep_alive":0', False),
+        (b"/api/embed", b'{"model":"m","keep_alive":0}', False),
+        (b"/v1/chat/completions", b'{"model":"m","keep_alive":0}', False),
+    ],
+)
+def test_what_asks_only_to_unload(path: bytes, body: bytes, so: bool) -> None:  # noqa: FBT001 - a parameter
+    """Ollama's `docs/api.md`, "Unload a model": no prompt, no messages, and a keep_alive of nothing."""
+    assert is_unload(OPERATIONS[path], body) is so

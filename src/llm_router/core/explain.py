@@ -38,7 +38,7 @@ def explain(registry: Registry, scheduler: Scheduler, policy: str, ask: Ask, now
 
 def _candidates(preview: Preview, model: str) -> list[Candidate]:
     found = [
-        Candidate(n.id, n.name, n.slots, n.in_flight, model in n.warm, cost)
+        Candidate(n.id, n.name, n.slots, n.in_flight, model in n.warm, cost, model not in n.absent)
         for n, cost in zip(preview.candidates, preview.costs, strict=True)
     ]
     return sorted(found, key=lambda c: c.cost["cost"])
@@ -78,4 +78,6 @@ def _why_not(node: Node, model: str, now: float) -> str:
     if (exclusion := node.excluded.get(model)) is not None:
         left = max(0.0, exclusion.until - now)
         return f"the model failed there ({exclusion.reason}); it is tried again in {left:.0f} s"
+    if node.state is State.ONLINE and model in node.absent:
+        return "it would have to fetch the model first, and another has it or is fetching it"
     return _STATES.get(node.state, "it was not drawn among the many that could")

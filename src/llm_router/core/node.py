@@ -12,9 +12,11 @@ from llm_router.contract import (
     Backend,
     ExcludedModel,
     Heartbeat,
+    ModelEntry,
     NodeKind,
     NodeSettings,
     NodeView,
+    Progress,
     RuntimeFacts,
 )
 from llm_router.core.ask import Ask
@@ -56,11 +58,14 @@ class Node:
     `rates` is how fast it runs each, `pace` how it compares with the fastest node in prefill, decode and loads.
     `access` is the header line by which requests are let in there, `token` the word in it, which no view shows.
     `since`: when it came online last; `latency`: seconds that its answers take, see LATEST; `version`: its agent's.
+    `entries`: what it told of its models, by id; `absent`: those that it would have to fetch first, `fetching`: those
+    of them that it does fetch, or was asked for.
     """
 
     __slots__ = (
         "_idle_since",
         "_idle_since_is_known",
+        "absent",
         "access",
         "address",
         "backend",
@@ -68,8 +73,10 @@ class Node:
         "claims",
         "dialects",
         "done",
+        "entries",
         "excluded",
         "failed",
+        "fetching",
         "holds",
         "id",
         "kind",
@@ -126,6 +133,9 @@ class Node:
         self.local = local
         self.state = state
         self.models = tuple(models)
+        self.entries: dict[str, ModelEntry] = {}
+        self.absent: frozenset[str] = frozenset()
+        self.fetching: set[str] = set()
         self.models_version = 0
         self.backend: Backend = "cpu"
         self.settings = NodeSettings()
@@ -158,6 +168,10 @@ class Node:
     def has_room(self) -> bool:
         """Whether it can take one more request now."""
         return len(self.leases) < self.slots
+
+    def fetch_of(self, model: str) -> Progress | None:
+        """How far it is with fetching this model, as it reported last."""
+        return next((p for p in self.report.progress if p.kind == "model" and p.name == model), None)
 
     def change(self) -> None:
         """Something is different that it is weighed by."""
@@ -236,6 +250,7 @@ class Node:
             version=self.version,
             since=self.since if self.state is State.ONLINE or self.state is State.SUSPECT else 0.0,
             latency=round(self.latency, 6),
+            offered=sorted(self.absent),
         )
 
 
@@ -243,7 +258,7 @@ class Lease(msgspec.Struct, eq=False):
     """One request's place on one node. Give it back with `Scheduler.on_done`, whatever happens.
 
     `until`: when it is expected to end, 0 until somebody asked. `cold`: the model was not in the node's memory.
-    `trial`: it tries an excluded model again.
+    `trial`: it tries an excluded model again. `fetches`: the node did not have the model's files.
     """
 
     node: Node
@@ -252,6 +267,7 @@ class Lease(msgspec.Struct, eq=False):
     until: float = 0.0
     cold: bool = False
     trial: bool = False
+    fetches: bool = False
     open: bool = True
 
     @property

@@ -1,9 +1,9 @@
 """The nodes, and which of them can run what.
 
 Rule 1: all state about nodes lives here, and only the methods below change it; leases are the scheduler's.
-Rule 2: `online`, `suspects`, `excluded` and `warm` are indexes by model, kept up to date by every change; a request
-        looks up, never scans. A node that lists a model, is online or suspect and not drained is in one of the first
-        three.
+Rule 2: `online`, `offered`, `suspects`, `excluded` and `warm` are indexes by model, kept up to date by every change; a
+        request looks up, never scans. A node that lists a model, is online or suspect and not drained is in one of the
+        first four; in `offered` while it would have to fetch the model first and nobody has asked it to.
 Rule 3: what a change means to others (log, database, dashboard) is said by the `Change`s that a method returns.
 
 On a router a node is an agent or an attached server; on an agent it is a runtime (one llama.cpp process, one Ollama).
@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from llm_router.contract import Address, Heartbeat, NodeSettings, Registration
+from llm_router.contract import Address, Heartbeat, ModelEntry, NodeSettings, Registration
 from llm_router.core.exclusions import Exclusion
 from llm_router.core.health import Signal, State, after
 from llm_router.core.node import DEFAULT_SLOTS, EVERY_DIALECT, Node
@@ -43,6 +43,7 @@ class Registry:
         """
         self.nodes: dict[str, Node] = {}
         self.online: dict[str, list[Node]] = {}
+        self.offered: dict[str, list[Node]] = {}
         self.suspects: dict[str, list[Node]] = {}
         self.excluded: dict[str, list[Node]] = {}
         self.warm: dict[str, list[Node]] = {}
@@ -61,8 +62,14 @@ class Registry:
 
     def available(self) -> dict[str, list[Node]]:
         """Every model that can be asked for now, with the nodes that have it, sorted by name (requirement C8)."""
-        both = {m: [*self.online.get(m, ()), *self.suspects.get(m, ())] for m in {*self.online, *self.suspects}}
-        return dict(sorted(both.items()))
+        indexes = (self.online, self.offered, self.suspects)
+        names = sorted({name for index in indexes for name in index})
+        return {name: [node for index in indexes for node in index.get(name, ())] for name in names}
+
+    def fetcher(self, model: str) -> Node | None:
+        """The node that everybody waits for who wants this model, since it fetches it; None: nobody does."""
+        nodes = self.online.get(model, ())
+        return nodes[0] if nodes and all(model in node.fetching for node in nodes) else None
 
     # -- what happens
 
@@ -134,20 +141,41 @@ class Registry:
         self._cool(node, list(node.warm))
         return [Change("node.removed", node.id, node.name)]
 
-    def list_models(self, node_id: str, models: Iterable[str], now: float) -> list[Change]:
-        """The node's list was pulled: it is online with exactly these models."""
+    def list_models(
+        self, node_id: str, models: Iterable[str], now: float, entries: Iterable[ModelEntry] = ()
+    ) -> list[Change]:
+        """The node's list was pulled: it is online with exactly these models. `entries`: what it told of them."""
         node = self.nodes.get(node_id)
         if node is None:
             return []
         new = tuple(dict.fromkeys(models))
+        told = {entry.id: entry for entry in entries}
         changes = []
-        if new != node.models:
+        if new != node.models or told != node.entries:
             self._unlist(node)
-            node.models = new
+            if new != node.models:
+                changes.append(Change("node.models_changed", node.id, node.name, f"{len(new)} models"))
+            node.models, node.entries = new, told
+            node.absent = frozenset(entry.id for entry in told.values() if entry.stored is False)
+            node.fetching &= node.absent
             node.excluded = {model: e for model, e in node.excluded.items() if model in new}
             self._list(node)
-            changes.append(Change("node.models_changed", node.id, node.name, f"{len(new)} models"))
         return [*changes, *self.signal(node_id, Signal.MODELS_PULLED, now)]
+
+    def fetch(self, node: Node, model: str) -> None:
+        """The node is about to fetch a model, or does: who wants it waits for this node instead of asking another."""
+        if model in node.absent and model not in node.fetching:
+            self._leave(node, model)
+            node.fetching.add(model)
+            self._enter(node, model)
+
+    def arrived(self, node: Node, model: str) -> None:
+        """The node has a model that it had to fetch: it answered with it."""
+        if model in node.absent:
+            self._leave(node, model)
+            node.absent -= {model}
+            node.fetching.discard(model)
+            self._enter(node, model)
 
     def heartbeat(self, node_id: str, report: Heartbeat, now: float) -> list[Change]:
         """An agent reported. The caller pulls its models if `models_version` moved, or it is REGISTERING after this.
@@ -170,6 +198,8 @@ class Registry:
             node.runtimes, node.backend = tuple(report.runtimes), report.backend
         node.last_seen = now
         self._settle_warm(node, before, set(report.loaded))
+        if node.absent:
+            self._settle_fetching(node)
         return lifted + self.signal(node_id, Signal.HEARTBEAT, now)
 
     def pending(self) -> list[Node]:
@@ -210,6 +240,7 @@ class Registry:
         exclusion = node.excluded.get(model)
         if exclusion is None:
             self._leave(node, model)
+            node.fetching.discard(model)
             exclusion = node.excluded[model] = Exclusion(reason, now, self._trial_after)
             self._enter(node, model)
         elif trial:
@@ -260,6 +291,16 @@ class Registry:
         elif len(loaded) > node.holds:
             node.holds = len(loaded)
 
+    def _settle_fetching(self, node: Node) -> None:
+        """What the node says that it fetches; and what it has given up, since nobody is waiting for it there either."""
+        under_way = {step.name for step in node.report.progress if step.kind == "model"}
+        for model in under_way:
+            self.fetch(node, model)
+        for model in node.fetching - under_way - {lease.model for lease in node.leases}:
+            self._leave(node, model)
+            node.fetching.discard(model)
+            self._enter(node, model)
+
     def _cool(self, node: Node, models: Iterable[str]) -> None:
         for model in models:
             node.cool(model)
@@ -291,7 +332,9 @@ class Registry:
             return None
         if model in node.excluded:
             return self.excluded
-        return self.online if node.state is State.ONLINE else self.suspects
+        if node.state is State.SUSPECT:
+            return self.suspects
+        return self.offered if model in node.absent and model not in node.fetching else self.online
 
 
 def _difference(old: NodeSettings, new: NodeSettings) -> str:

@@ -7,7 +7,8 @@
        DRAWN of them
        4a  an exclusion is due for a trial, and the request may fail there (requirement C7) -> Lease, as a trial
        4b  none: the suspects among them, likewise
-       4c  none                                          -> NoCapableNodes    503
+       4c  none: those that would have to fetch the model first; all who come after wait for the one that is chosen
+       4d  none                                          -> NoCapableNodes    503
     5  the policy chooses one with a free slot           -> Lease
     6  it chose none: as many wait as may                -> QueueFull         429
     7                                                    -> QUEUED, in the order of arrival
@@ -146,11 +147,18 @@ class Scheduler:
 
     def on_tick(self, now: float) -> list[Decision]:
         """Time passed, or something changed in the registry."""
-        late = [a for q in self._queues.values() for a in q if now - a.queued >= self._queue_timeout]
+        for model, queue in self._queues.items():
+            if self._registry.fetcher(model) is not None:  # how long for, is not a matter of queues
+                for ask in queue:
+                    ask.fetching = now
+        late = [a for q in self._queues.values() for a in q if self._is_late(a, now)]
         for ask in late:
             self._dequeue(ask)
         refused: list[Decision] = [(ask, self._too_late(ask)) for ask in late]
         return refused + self._offer(self._queues, now)
+
+    def _is_late(self, ask: Ask, now: float) -> bool:
+        return now - max(ask.queued, ask.fetching) >= self._queue_timeout
 
     def preview(self, ask: Ask, now: float) -> Preview:
         """What `on_request` would decide now; nothing changes."""
@@ -200,6 +208,8 @@ class Scheduler:
             nodes = [n for n in nodes if n.id not in ask.tried]
         if not nodes:  # 4b
             nodes = [n for n in registry.suspects.get(model, ()) if n.id not in ask.tried]
+        if not nodes:  # 4c
+            nodes = [n for n in registry.offered.get(model, ()) if n.id not in ask.tried]
         return nodes if len(nodes) <= DRAWN else self._drawn(ask, nodes)
 
     def _drawn(self, ask: Ask, nodes: Sequence[Node]) -> Sequence[Node]:
@@ -237,6 +247,11 @@ class Scheduler:
         self._turn = node.last_chosen = self._turn + 1
         lease = Lease(node, ask, now, trial=trial, cold=model not in node.warm)
         node.leases.add(lease)
+        if ask.looks:
+            return lease
+        if model in node.absent:
+            lease.fetches = True
+            self._registry.fetch(node, model)
         if lease.cold:
             load = self._estimates.of(node, self._estimates.model(model)).load
             self._registry.warm_up(node, model, now + load)
@@ -308,7 +323,7 @@ class Scheduler:
         if model not in registry:  # 3
             return ModelNotFound(f"model '{model}' not found: no node lists it")
         excluded = registry.excluded.get(model)
-        if excluded is None:  # 4c
+        if excluded is None:  # 4d
             return NoCapableNodes(f"no online node can run model '{model}' now{self._drained(model)}")
         node = min(excluded, key=lambda n: n.excluded[model].until)
         seconds = math.ceil(max(1.0, node.excluded[model].until - now))

@@ -7,6 +7,7 @@ send.
 
 import asyncio
 import contextlib
+import logging
 import secrets
 import shutil
 import sys
@@ -15,13 +16,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import structlog
 import uvicorn
 
 from llm_router.contract import Address
+from llm_router.errors import RouterError
 
 CLIENT = b"x-llm-router-client"
 SECRET = b"x-llm-router-control"
 WHO = b"x-llm-router-who"  # `guard.Grant.line`, which is stripped from what clients send, as the others are
+
+log = structlog.get_logger()
 
 
 class ControlServer:
@@ -91,11 +96,15 @@ class _Server(uvicorn.Server):
 
 
 class _Front:
-    """Gives the app the client's real address, and keeps others out where the socket alone does not."""
+    """Gives the app the client's real address, and keeps others out where the socket alone does not.
+
+    An answer that has begun and cannot go on ends in the middle: its length, or its framing, tells the client.
+    """
 
     def __init__(self, app: Any, secret: bytes) -> None:  # noqa: ANN401 - as above
         self._app = app
         self._secret = secret
+        logging.getLogger("uvicorn.error").addFilter(_is_not_of_a_cut)
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:  # noqa: ANN401 - as above
         if scope["type"] == "http":
@@ -105,4 +114,21 @@ class _Front:
                 await send({"type": "http.response.body", "body": b""})
                 return
             scope["client"] = (headers.get(CLIENT, b"").decode("ascii", "replace"), 0)
-        await self._app(scope, receive, send)
+        try:
+            await self._app(scope, receive, send)
+        except Exception as error:
+            if not (reason := _why_cut(error)):
+                raise
+            log.info("control.cut", path=scope["path"], reason=reason)
+
+
+def _why_cut(error: Exception) -> str:
+    """Why an answer could not go on, if that is an error of ours; Litestar raises it as the cause of one of its own."""
+    cause = error.__cause__
+    ours, others = cause.split(RouterError) if isinstance(cause, ExceptionGroup) else (None, cause)
+    return "" if ours is None or others is not None else "; ".join(map(str, ours.exceptions))
+
+
+def _is_not_of_a_cut(record: logging.LogRecord) -> bool:
+    """The server closes the connection of what was cut, as it should, and complains."""
+    return "without completing response" not in record.getMessage()

@@ -118,6 +118,9 @@ class Exchange(msgspec.Struct, eq=False):
         if self._upstream is not None:
             self._upstream.transport.resume_reading()
 
+    def upstream_full(self, *, full: bool) -> None:
+        """The upstream reads slower than it is written to, or has caught up; an override has more to write."""
+
     # -- 7: a connection
 
     def _open(self, address: Address) -> None:
@@ -161,13 +164,16 @@ class Exchange(msgspec.Struct, eq=False):
     def _prepare(self, address: Address) -> tuple[ResponseReader, bytes, bytes]:  # noqa: ARG002 - an override needs it
         """What reads the answer, and head and body of the request to an upstream."""
         head, body, plane = self._request.head, self._request.body, self._plane
-        client = self._client
-        host, who = client.host.encode(), client.grant.line().encode()
-        extra = b"x-request-id: %b\r\n%b: %b\r\n%b: %b\r\n" % (self.id, CLIENT, host, WHO, who)
-        extra += plane.control_headers
         kind = DecodedResponseReader if head.http10 else ResponseReader
         reader = kind(_head_only=head.method == b"HEAD")
-        return reader, request_head(head, head.target, head.host or b"localhost", len(body), OURS, extra), body
+        host, extra = head.host or b"localhost", self._known() + plane.control_headers
+        return reader, request_head(head, head.target, host, len(body), OURS, extra), body
+
+    def _known(self) -> bytes:
+        """Header lines that tell the control app who asks."""
+        client = self._client
+        host, who = client.host.encode(), client.grant.line().encode()
+        return b"x-request-id: %b\r\n%b: %b\r\n%b: %b\r\n" % (self.id, CLIENT, host, WHO, who)
 
     # -- 8: the answer
 

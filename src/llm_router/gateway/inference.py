@@ -36,7 +36,7 @@ from llm_router.errors import (
     UpstreamFailed,
     UpstreamTimeout,
 )
-from llm_router.gateway import tally
+from llm_router.gateway import fetching, tally
 from llm_router.gateway.delivery import DROP, Delivery, Reframed, Relay, Told, Whole
 from llm_router.gateway.exchange import OURS, Exchange
 from llm_router.gateway.origins import ASKED
@@ -115,7 +115,7 @@ class Inference(Exchange, kw_only=True):
             if allowed and model not in allowed:
                 self._refuse(Forbidden(f"this key may not ask for model '{model}'"))
                 return
-            self._ask = Ask(model, self._at, len(body), peeked.conversation, self)
+            self._ask = Ask(model, self._at, len(body), peeked.conversation, self, operation.looks)
             self._place(self._at)
 
     def cancel(self) -> None:
@@ -328,9 +328,14 @@ class Inference(Exchange, kw_only=True):
             error = self._overdue(lease, now)
             if error is not None:
                 self._give_up(error)
-        waits = self._streams and not self._first and not self._over
-        if waits and plane.sign_every and now - self._signed >= plane.sign_every:
-            self._sign(now)
+        if self._first or self._over:
+            return
+        fetcher = plane.registry.fetcher(self._model)
+        if self._streams:
+            if plane.sign_every and now - self._signed >= plane.sign_every:
+                self._sign(now, fetching.step(fetcher, self._model) if fetcher is not None else "")
+        elif fetcher is not None and 0 < plane.fetch_timeout < now - self._at:
+            self._stop_waiting(fetching.still(fetcher, self._model, plane.fetch_timeout))
 
     def _watch(self, lease: Lease, now: float) -> None:
         """Since when nothing came, and since when the node is offline. While a slow client has it paused, it waits."""
@@ -362,9 +367,19 @@ class Inference(Exchange, kw_only=True):
             self._task.cancel()
         self._failed(error)
 
-    def _sign(self, now: float) -> None:
+    def _stop_waiting(self, refusal: Unavailable) -> None:
+        """It has waited long enough; nobody is to blame."""
+        self._drop()
+        if self._task is not None:
+            self._task.cancel()
+        if self._lease is None:
+            self._plane.scheduler.on_cancel(self._ask)
+        self._give_back(self._plane.now(), failed=False)
+        self._refuse(refusal)
+
+    def _sign(self, now: float, step: str) -> None:
         """Something for the client to see. From here on it has a stream, and whatever follows comes in it."""
-        record = self._operation.dialect.sign_of_life(self._operation, self._asked, time())
+        record = self._operation.dialect.sign_of_life(self._operation, self._asked, time(), step)
         if self._delivery is not None:  # the node has sent a head, and nothing since
             if not (self._is_stream() and self._delivery.can_append()):
                 return
@@ -500,9 +515,12 @@ class Inference(Exchange, kw_only=True):
         if lease is not None:
             sample = None
             if outcome == "done" and status == 200:
+                if lease.fetches:
+                    plane.registry.arrived(lease.node, lease.model)
                 usage = tally.usage(self._spoken(), self._tail) or NO_USAGE
-                # A whole answer without counts tells nothing, or was no inference (/api/show).
-                if self._first and (self._streams or usage is not NO_USAGE):
+                # A whole answer without counts tells nothing, or was no inference (/api/show); one for which the node
+                # fetched the model first tells how fast a network is.
+                if self._first and not lease.fetches and (self._streams or usage is not NO_USAGE):
                     sample = tally.sample(usage, self._first - lease.since, now - lease.since, self._streams)
                 if lease.trial:
                     plane.restored(lease)

@@ -1,7 +1,7 @@
-"""The lists of models and the small signs of life that clients of all three APIs ask for, alike on router and node."""
+"""The lists of models and the small signs of life that clients ask for, as far as they are alike on router and node."""
 
-from collections.abc import Callable, Iterable
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Annotated
 
 import msgspec
@@ -14,11 +14,10 @@ from llm_router.contract import ModelEntry
 from llm_router.core.registry import Registry
 from llm_router.errors import ModelNotFound
 from llm_router.gateway.control_app import AnyRequest
-from llm_router.wire.dialects import ollama, openai
+from llm_router.wire.dialects import openai
 
 # The release of Ollama whose API ours is like: clients compare it with the one that brought what they want to use.
 OLLAMA_VERSION = "0.12.0"
-KEPT = timedelta(minutes=5)  # what Ollama shows for a model that was just used (OLLAMA_KEEP_ALIVE)
 
 
 class Version(msgspec.Struct, frozen=True):
@@ -28,20 +27,19 @@ class Version(msgspec.Struct, frozen=True):
 
 
 def list_routes(
-    registry: Registry, loaded: Callable[[], Iterable[str]] | None = None, pages: str = ""
+    registry: Registry, describe: Callable[[str], ModelEntry] = ModelEntry, pages: str = ""
 ) -> list[HTTPRouteHandler]:
-    """Handlers for `/v1/models`, `/v1/models/{id}`, `/api/tags`, `/api/ps`, `/api/version` and `/`.
+    """Handlers for `/v1/models`, `/v1/models/{id}`, `/api/version` and `/`.
 
-    `loaded`: the models in memory; where not given, what the nodes that are in use report. `pages`: where a person who
-    opens `/` in a browser finds some.
+    `describe`: what is to be said of a model besides its name. `pages`: where a person who opens `/` in a browser finds
+    some.
     """
-    in_memory = loaded or (lambda: _reported(registry))
-    since = datetime.now(UTC)
+    since = int(datetime.now(UTC).timestamp())
 
     @get("/v1/models", sync_to_thread=False, tags=["models"])
     def models() -> openai.ModelList:
         """Every model that can be asked for now, as the OpenAI API lists them."""
-        return openai.model_list(registry.available(), int(since.timestamp()))
+        return openai.model_list(map(describe, registry.available()), since)
 
     # ids may have slashes
     @get("/v1/models/{model_id:path}", sync_to_thread=False, tags=["models"])
@@ -50,18 +48,7 @@ def list_routes(
         name = str(model_id).removeprefix("/")
         if name not in registry.available():
             raise ModelNotFound(f"model '{name}' not found")
-        return openai.model(name, int(since.timestamp()))
-
-    @get("/api/tags", sync_to_thread=False, tags=["models"])
-    def tags() -> ollama.Tags:
-        """Every model that can be asked for now, as Ollama lists them."""
-        return ollama.tags((ModelEntry(name) for name in registry.available()), since.isoformat())
-
-    @get("/api/ps", sync_to_thread=False, tags=["models"])
-    def ps() -> ollama.Ps:
-        """The models in memory, as Ollama lists them."""
-        expires = (datetime.now(UTC) + KEPT).isoformat()
-        return ollama.ps((ModelEntry(name) for name in sorted(set(in_memory()))), expires)
+        return openai.model(describe(name), since)
 
     @get("/api/version", sync_to_thread=False, tags=["service"])
     def api_version() -> Version:
@@ -79,9 +66,4 @@ def list_routes(
     def root_head() -> None:
         """The same without a body, as the `ollama` command asks."""
 
-    return [models, model, tags, ps, api_version, root, root_head]
-
-
-def _reported(registry: Registry) -> Iterable[str]:
-    in_use = {node.id: node for nodes in registry.available().values() for node in nodes}
-    return (name for node in in_use.values() for name in node.report.loaded)
+    return [models, model, api_version, root, root_head]

@@ -46,7 +46,10 @@ class DataPlane:
         sign_every: float = 0.0,
         answer_timeout: float = 0.0,
         token_timeout: float = 0.0,
+        fetch_timeout: float = 0.0,
         traced: bool = False,
+        unloads: bool = False,
+        shows: bool = False,
     ) -> None:
         """Say who does what.
 
@@ -67,6 +70,9 @@ class DataPlane:
             sign_every: seconds between signs of life to a client that waits for its stream to begin; 0: none.
             answer_timeout: seconds that a node has to begin its answer; 0: as long as it is online.
             token_timeout: seconds that an answer which has begun may stand still; 0: any time.
+            fetch_timeout: seconds that a request which is no stream waits for a node to fetch its model; 0: any time.
+            unloads: whether the control app takes a model out of memory; else whoever has it there is asked.
+            shows: whether the control app says what a model is (`/api/show`); else whoever has it is asked.
             traced: whether records shall say which trace of the client's a request belongs to.
         """
         self.registry = registry
@@ -83,7 +89,10 @@ class DataPlane:
         self.sign_every = sign_every
         self.answer_timeout = answer_timeout
         self.token_timeout = token_timeout
+        self.fetch_timeout = fetch_timeout
         self.traced = traced
+        self.unloads = unloads
+        self.shows = shows
         self.draining = False
         self.loop = asyncio.get_running_loop()
         self.now = monotonic  # not the loop's time, which another clock may drive: the registry's times are of this one

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 import aiohttp
 import msgspec
 
-from llm_router.contract import UNREADABLE, Address, NodeKind, model_ids
+from llm_router.contract import UNREADABLE, Address, ModelDetails, ModelEntry, NodeKind, model_entries
 from llm_router.errors import UpstreamFailed
 
 MAX_BODY = 16_000_000  # bytes; 100,000 models at Ollama's 150 bytes each
@@ -23,9 +23,14 @@ MAX_BODY = 16_000_000  # bytes; 100,000 models at Ollama's 150 bytes each
 class Listing(msgspec.Struct, frozen=True):
     """What one look showed. `loaded` and `version` are empty where the server does not tell."""
 
-    models: tuple[str, ...]
+    entries: tuple[ModelEntry, ...]
     loaded: tuple[str, ...] = ()
     version: str = ""
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The ids."""
+        return tuple(entry.id for entry in self.entries)
 
 
 async def pull_models(
@@ -41,10 +46,10 @@ async def pull_models(
     url = f"{address.url}/v1/models"
     body = await _get(session, url, seconds, {"authorization": f"Bearer {access}"} if access else {})
     try:
-        models = tuple(model_ids(body))
+        entries = tuple(model_entries(body))
     except UNREADABLE as error:
         raise UpstreamFailed(f"{url} does not answer with a list of models: {error}") from error
-    return Listing(models, loaded=models)  # such a server has in memory what it serves
+    return Listing(entries, loaded=tuple(entry.id for entry in entries))  # such a server has in memory what it serves
 
 
 def why(error: aiohttp.ClientError) -> str:
@@ -65,7 +70,8 @@ async def _pull_ollama(session: aiohttp.ClientSession, base: str, seconds: float
         _get_optional(session, f"{base}/api/version", seconds),
     )
     try:
-        return Listing(_names(tags), _names(loaded), msgspec.json.decode(version, type=_Version).version)
+        names = tuple(entry.id for entry in _models(loaded))
+        return Listing(_models(tags), names, msgspec.json.decode(version, type=_Version).version)
     except UNREADABLE as error:
         raise UpstreamFailed(f"{url} does not answer with a list of models as Ollama does: {error}") from error
 
@@ -83,7 +89,7 @@ async def _get(
 ) -> bytes:
     try:
         async with session.get(url, headers=headers, timeout=aiohttp.ClientTimeout(total=seconds)) as response:
-            body = await _read(response)
+            body = await read_whole(response, MAX_BODY)
     except TimeoutError as error:
         raise UpstreamFailed(f"{url} did not answer within {seconds:g} s; {_FIREWALL}") from error
     except aiohttp.ClientConnectionError as error:
@@ -98,27 +104,39 @@ async def _get(
 _FIREWALL = "is it running, and does a firewall let this machine through?"
 
 
-async def _read(response: aiohttp.ClientResponse) -> bytes:
+async def read_whole(response: aiohttp.ClientResponse, most: int) -> bytes:
+    """The body of an answer.
+
+    Raises:
+        UpstreamFailed: it is longer than `most` bytes.
+    """
     body = bytearray()
     async for chunk in response.content.iter_any():
         body += chunk
-        if len(body) > MAX_BODY:
-            raise UpstreamFailed(f"{response.url} answers with more than {MAX_BODY} bytes")
+        if len(body) > most:
+            raise UpstreamFailed(f"{response.url} answers with more than {most} bytes")
     return bytes(body)
 
 
-class _Name(msgspec.Struct):
+class _Model(msgspec.Struct):
     name: str = ""
+    size: int = 0
+    digest: str = ""
+    modified_at: str = ""
+    details: ModelDetails = ModelDetails()
 
 
-class _Names(msgspec.Struct):
-    models: list[_Name] | None = None  # Ollama writes null for none
+class _Models(msgspec.Struct):
+    models: list[_Model] | None = None  # Ollama writes null for none
 
 
 class _Version(msgspec.Struct):
     version: str = ""
 
 
-def _names(body: bytes) -> tuple[str, ...]:
-    models = msgspec.json.decode(body, type=_Names).models or ()
-    return tuple(dict.fromkeys(m.name for m in models if m.name))
+def _models(body: bytes) -> tuple[ModelEntry, ...]:
+    found = {m.name: m for m in msgspec.json.decode(body, type=_Models).models or () if m.name}
+    return tuple(
+        ModelEntry(m.name, size=m.size, digest=m.digest, modified=m.modified_at, details=m.details)
+        for m in found.values()
+    )

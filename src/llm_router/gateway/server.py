@@ -35,10 +35,13 @@ from llm_router.gateway.inference import NOTHING, Inference
 from llm_router.gateway.origins import Origins
 from llm_router.gateway.plane import DataPlane
 from llm_router.gateway.remembered import Remembered
+from llm_router.gateway.uploads import Uploading
 from llm_router.wire.dialects import OPERATIONS, dialect_of
-from llm_router.wire.dialects.base import Dialect
+from llm_router.wire.dialects.base import Dialect, Operation
+from llm_router.wire.dialects.ollama import BLOBS, OLLAMA
 from llm_router.wire.dialects.openai import OPENAI
 from llm_router.wire.http1 import BODY, HEAD, IDLE, LENGTH, Request, RequestReader, response_head
+from llm_router.wire.wishes import is_unload
 
 SWEEP_EVERY = 1.0  # seconds: how exact the time-outs are
 SLICE = 500  # connections looked after in one turn of the loop: under a millisecond, in which no token waits
@@ -75,7 +78,9 @@ class Client(asyncio.Protocol):
         self._gateway = gateway
         self._plane = gateway.plane
         config = gateway.config
-        self._reader = RequestReader(max_body=config.max_body, max_head=config.max_head, max_headers=config.max_headers)
+        self._reader = RequestReader(
+            max_body=config.max_body, max_head=config.max_head, max_headers=config.max_headers, uploads=BLOBS
+        )
         self._exchange: Exchange | None = None
         self._refusal: ClientError | None = None  # what to answer when all that came before it is answered
         self._full = False  # it reads slower than we write
@@ -161,6 +166,9 @@ class Client(asyncio.Protocol):
         self._exchange = None
         if self.transport.is_closing():
             return
+        if not keep and self._reader.phase is BODY:  # of an upload, for which the answer did not wait
+            self._part()
+            return
         if not keep or self._plane.draining:
             self.close()
             return
@@ -178,7 +186,8 @@ class Client(asyncio.Protocol):
         """Close, or refuse, what has taken too long."""
         if self._exchange is not None:
             self._exchange.sweep(now)
-        if self._exchange is not None or self._refusal is not None:
+            return
+        if self._refusal is not None:
             return
         config, waited = self._gateway.config, now - self._since
         phase = self._reader.phase
@@ -234,7 +243,11 @@ class Client(asyncio.Protocol):
             ours = self._refused(request, id_, inference=operation is not None)
         if ours is not None:
             self._exchange = exchange = ours
-        elif operation is None:
+        elif request.upload is not None:
+            self._exchange = exchange = Uploading(
+                plane, self, request, id_, NOT_YET, _body=request.upload, _patience=self._gateway.config.body_timeout
+            )
+        elif operation is None or (operation.dialect is OLLAMA and self._is_controls(operation, request)):
             self._exchange = exchange = Exchange(plane, self, request, id_, NOT_YET)
         else:
             now = plane.now()
@@ -242,6 +255,12 @@ class Client(asyncio.Protocol):
                 plane, self, request, id_, NOT_YET, _operation=operation, _ask=NOTHING, _at=now, _signed=now
             )
         exchange.begin()
+
+    def _is_controls(self, operation: Operation, request: Request) -> bool:
+        """Whether it is the control app's. Who may not ask for every model asks as for an answer, and hears so."""
+        if operation.looks:
+            return self._plane.shows
+        return self._plane.unloads and not self.grant.models and is_unload(operation, request.body)
 
     def _refused(self, request: Request, id_: bytes, *, inference: bool) -> Exchange | None:
         """The answer to who may not ask this; None: it may."""
@@ -280,6 +299,10 @@ class Client(asyncio.Protocol):
         if error.retry_after:
             extra += b"retry-after: %d\r\n" % error.retry_after
         self.write_error(error, dialect, extra)
+        self._part()
+
+    def _part(self) -> None:
+        """Close when all that was written is sent, and what still comes has been taken off the wire."""
         self._plane.flush()
         self._gateway.lose(self)
         Farewell(self._gateway.leaving).take_over(self.transport)

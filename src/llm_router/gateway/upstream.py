@@ -27,6 +27,9 @@ class Receiver(Protocol):
     def upstream_lost(self, error: Exception | None) -> None:
         """The connection is gone."""
 
+    def upstream_full(self, *, full: bool) -> None:
+        """It reads slower than it is written to, or has caught up."""
+
 
 class Upstream(asyncio.Protocol):
     """One connection. It carries one request at a time, for `receiver`, whose `receive` is called with what comes."""
@@ -59,6 +62,14 @@ class Upstream(asyncio.Protocol):
             receiver.upstream_lost(exc)
         elif self in self._idle:
             self._idle.remove(self)
+
+    def pause_writing(self) -> None:
+        if self.receiver is not None:
+            self.receiver.upstream_full(full=True)
+
+    def resume_writing(self) -> None:
+        if self.receiver is not None:
+            self.receiver.upstream_full(full=False)
 
     def keep(self) -> None:
         """Its answer is complete, and it can carry another request if it has taken all of this one."""

@@ -11,6 +11,7 @@ import re
 from collections import deque
 from enum import Enum
 from http import HTTPStatus
+from typing import TYPE_CHECKING
 
 import httptools
 import msgspec
@@ -29,6 +30,9 @@ from llm_router.wire.heads import (
     read_request_head,
     read_response_head,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 MAX_HEAD = 64 * 1024  # bytes; nginx and h2o allow 32 to 64 kB, and cookies and bearer tokens fit well below it
 
@@ -74,16 +78,50 @@ class Phase(Enum):
 IDLE, HEAD, BODY = Phase
 
 
+class Upload:
+    """The body of a request that is passed on while it comes: what has come and was not taken yet.
+
+    `length`: bytes in all, None where nobody knows. `came` is called when there is more, or all of it.
+    """
+
+    __slots__ = ("_pieces", "came", "complete", "length")
+
+    def __init__(self, length: int | None) -> None:
+        self.length = length
+        self.complete = False
+        self.came: Callable[[], None] | None = None
+        self._pieces: list[bytes] = []
+
+    def feed(self, pieces: list[bytes], *, complete: bool) -> None:
+        """These came next."""
+        self._pieces += pieces
+        self.complete = complete
+        if self.came is not None:
+            self.came()
+
+    def take(self) -> bytes:
+        """What has come since the last time."""
+        pieces, self._pieces = self._pieces, []
+        return b"".join(pieces)
+
+
 class Request(msgspec.Struct, eq=False):
-    """One complete request. `keep_alive`: whether its connection may carry another one, as far as we know by now."""
+    """One request, complete but for an upload.
+
+    `keep_alive`: whether its connection may carry another one, as far as we know by now.
+    """
 
     head: RequestHead
     body: bytes
     keep_alive: bool
+    upload: Upload | None = None
 
 
 class RequestReader:
-    """Fed with what a client sends. Complete requests wait in `ready`, in order; pipelining needs nothing else."""
+    """Fed with what a client sends. Complete requests wait in `ready`, in order; pipelining needs nothing else.
+
+    A POST to a path that begins with `uploads` is there as soon as its head is, and its body has no limit.
+    """
 
     __slots__ = (
         "_chunks",
@@ -96,13 +134,19 @@ class RequestReader:
         "_size",
         "_spent",
         "_unread",
+        "_upload",
+        "_uploads",
         "phase",
         "ready",
     )
 
-    def __init__(self, *, max_body: int, max_head: int = MAX_HEAD, max_headers: int = MAX_HEADERS) -> None:
-        """Bytes, bytes and lines."""
+    def __init__(
+        self, *, max_body: int, max_head: int = MAX_HEAD, max_headers: int = MAX_HEADERS, uploads: bytes = b""
+    ) -> None:
+        """Bytes, bytes and lines; `uploads`: see above, b"" for none."""
         self._max_body = max_body
+        self._uploads = uploads
+        self._upload: Upload | None = None
         self._max_head = max_head
         self._max_headers = max_headers
         self._unread = bytearray()  # the beginning of a head
@@ -215,7 +259,10 @@ class RequestReader:
         self._left = length or 0
         self._size = 0
         self._chunks = ChunkDecoder() if head.chunked else None
-        if self._left > self._max_body:
+        if self._uploads and head.method == b"POST" and head.path.startswith(self._uploads):
+            self._upload = Upload(None if head.chunked else length)
+            self.ready.append(Request(head, b"", keep_alive=False, upload=self._upload))
+        elif self._left > self._max_body:
             raise self._body_too_large()
 
     def _read_body(self, data: bytes) -> bytes:
@@ -227,6 +274,12 @@ class RequestReader:
             pieces, rest = [data[: self._left]], data[self._left :]
             self._left -= len(pieces[0])
             complete = not self._left
+        if self._upload is not None:
+            self._upload.feed(pieces, complete=complete)
+            if complete:
+                self._head = self._upload = None
+                self.phase = IDLE
+            return rest
         self._pieces += pieces
         self._size += sum(map(len, pieces))
         if self._size > self._max_body:
@@ -422,6 +475,18 @@ def request_head(
         host,
         head.lines(drop),
         length,
+        extra,
+    )
+
+
+def chunked_request_head(head: RequestHead, host: bytes, drop: frozenset[bytes], extra: bytes) -> bytes:
+    """As `request_head`, for a body whose length nobody knows."""
+    lines = head.lines(drop)
+    return b"%b %b HTTP/1.1\r\nhost: %b\r\n%btransfer-encoding: chunked\r\n%b\r\n" % (
+        head.method,
+        head.target,
+        host,
+        lines,
         extra,
     )
 

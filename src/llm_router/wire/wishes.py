@@ -7,9 +7,12 @@ Sources: ollama/ollama `docs/api.md` (`keep_alive`, `options.num_ctx`), `api/typ
 import math
 import re
 
+import msgspec
 from msgspec import Struct
 
+from llm_router.contract import UNREADABLE
 from llm_router.errors import BadRequest
+from llm_router.wire.dialects.base import Operation
 
 _UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 _PART = re.compile(r"([0-9]+\.?[0-9]*|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h)")
@@ -25,6 +28,31 @@ class Wishes(Struct, frozen=True):
 
     keep_alive: float | None = None
     context: int = 0
+
+
+SHORT = 1024  # bytes: what asks only to unload a model has its name and little else
+_MAY_UNLOAD = frozenset({"ollama.generate", "ollama.chat"})
+
+
+class _Unload(Struct):
+    keep_alive: float | str | None = None
+    prompt: str = ""
+    messages: list[msgspec.Raw] = []
+
+
+_unload = msgspec.json.Decoder(_Unload).decode
+
+
+def is_unload(operation: Operation, body: bytes) -> bool:
+    """Whether this asks for nothing but that a model leaves the memory (`docs/api.md`, "Unload a model")."""
+    if operation.name not in _MAY_UNLOAD or len(body) > SHORT or b"keep_alive" not in body:
+        return False
+    try:
+        asked = _unload(body)
+        empty = not asked.prompt and not asked.messages
+        return empty and asked.keep_alive is not None and keep_alive(asked.keep_alive) == 0
+    except (*UNREADABLE, BadRequest):
+        return False
 
 
 def keep_alive(value: float | str) -> float:

@@ -12,7 +12,7 @@ from llm_router.contract import ModelEntry
 from llm_router.errors import ModelNotFound, UpstreamFailed
 from llm_router.wire.dialects import OLLAMA, OPERATIONS, dialect_of
 from llm_router.wire.dialects.base import Usage
-from llm_router.wire.dialects.ollama import ps, tags
+from llm_router.wire.dialects.ollama import moment, ps, ps_model, tags
 from llm_router.wire.stream import chunk
 
 FINAL = (
@@ -113,6 +113,18 @@ def test_lists_are_as_the_client_expects() -> None:
     assert listed[0].modified_at == datetime(2026, 11, 21, 3, 16, 24, 368639, UTC)
     assert len(listed[0].digest or "") == 64
     assert listed[0].digest != listed[1].digest
-    running = client.ProcessResponse.model_validate_json(msgspec.json.encode(ps(models, at))).models
+    running = client.ProcessResponse.model_validate_json(
+        msgspec.json.encode(ps(ps_model(m, at) for m in models))
+    ).models
     assert [m.name for m in running] == ["llama3.2:1b", "tiny"]
     assert running[0].expires_at == listed[0].modified_at
+
+
+def test_lists_are_in_order() -> None:
+    """The newest first, and what stays longest in memory, each once. A time that is none is long ago."""
+    at = "2026-11-21T03:16:24Z"
+    old, odd = ModelEntry("old", modified="2025-01-01T00:00:00+09:00"), ModelEntry("odd", modified="soon")
+    assert [model.name for model in tags([old, odd, ModelEntry("new")], at).models] == ["new", "old", "odd"]
+    soon, late = ps_model(ModelEntry("a"), at), ps_model(ModelEntry("a", size=5), "2026-11-21T03:16:24.5-01:00")
+    assert ps([soon, late, ps_model(ModelEntry("b"), at)]).models == [late, ps_model(ModelEntry("b"), at)]
+    assert moment("9999-12-31T23:59:59-23:59") >= 0

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from openai.pagination import SyncPage
 from openai.types import Model
 
+from llm_router.contract import ModelEntry
 from llm_router.errors import ModelNotFound, UpstreamFailed
 from llm_router.wire.dialects import OPENAI, OPERATIONS, dialect_of
 from llm_router.wire.dialects.base import Usage
@@ -108,9 +109,11 @@ def test_no_bytes_upset_the_count(before: bytes, after: bytes) -> None:
 
 def test_lists_are_as_the_client_expects() -> None:
     """`/v1/models` and `/v1/models/{id}` parse in the official client."""
-    page = SyncPage[Model].model_validate_json(msgspec.json.encode(model_list(["a", "b"], created=7)))
+    page = SyncPage[Model].model_validate_json(
+        msgspec.json.encode(model_list([ModelEntry("a"), ModelEntry("b")], created=7))
+    )
     assert [m.id for m in page.data] == ["a", "b"]
-    one = Model.model_validate_json(msgspec.json.encode(model("a", created=7)))
+    one = Model.model_validate_json(msgspec.json.encode(model(ModelEntry("a"), created=7)))
     assert (one.id, one.object, one.created, one.owned_by) == ("a", "model", 7, "llm-router")
 
 

@@ -16,11 +16,15 @@ Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 
 
 class Operation(msgspec.Struct, frozen=True):
-    """One inference route. `streams`: what it does when the body does not say; None: it never streams."""
+    """One inference route. `streams`: what it does when the body does not say; None: it never streams.
+
+    `looks`: it asks what a model is, and does not run it.
+    """
 
     dialect: "Dialect"
     name: str
     streams: bool | None
+    looks: bool = False
 
 
 class Usage(msgspec.Struct, frozen=True, gc=False):
@@ -59,12 +63,19 @@ class Dialect:
         """The record that tells the client of a stream that it broke. `mid_record`: the last record was cut in two."""
         raise NotImplementedError
 
-    def sign_of_life(self, operation: Operation, model: str, now: float) -> bytes:  # noqa: ARG002 - NDJSON needs them
-        """A record that says nothing, for a client that waits for its stream to begin. `now`: seconds since 1970.
+    def sign_of_life(
+        self,
+        operation: Operation,  # noqa: ARG002 - NDJSON needs it
+        model: str,  # noqa: ARG002 - as above
+        now: float,  # noqa: ARG002 - as above
+        step: str = "",
+    ) -> bytes:
+        """A record without content, for a client that waits for its stream to begin. `now`: seconds since 1970.
 
-        A comment: what follows a colon at the beginning of a line is ignored (WHATWG HTML, §9.2.6).
+        `step`: what is waited for, where that is known. A comment: what follows a colon at the beginning of a line is
+        ignored (WHATWG HTML, §9.2.6).
         """
-        return b": waiting\n\n"
+        return b": %b\n\n" % (step.encode() or b"waiting")
 
     def usage(self, tail: bytes) -> Usage | None:
         """Token counts from the end of an answer's bytes (framing included), whole or streamed; None: it has none."""

@@ -90,14 +90,14 @@ class ModelList(msgspec.Struct, frozen=True):
     object: str = "list"
 
 
-def model(id: str, created: int = 0) -> ModelEntry:  # noqa: A002 - the field's name on the wire
-    """One model as `GET /v1/models/{id}` answers it. `created`: seconds since the epoch."""
-    return ModelEntry(id, created=created)
+def model(entry: ModelEntry, created: int = 0) -> ModelEntry:
+    """One model as `GET /v1/models/{id}` answers it. `created`: seconds since the epoch, where the entry has none."""
+    return entry if entry.created else msgspec.structs.replace(entry, created=created)
 
 
-def model_list(ids: Iterable[str], created: int = 0) -> ModelList:
+def model_list(entries: Iterable[ModelEntry], created: int = 0) -> ModelList:
     """The list of models as `GET /v1/models` answers it."""
-    return ModelList([model(i, created) for i in ids])
+    return ModelList([model(entry, created) for entry in entries])
 
 
 def _timed(usage: _Usage, timings: _Timings) -> Usage:
