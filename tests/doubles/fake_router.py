@@ -35,6 +35,7 @@ class FakeRouter:
         self.known: set[str] = set()
         self.state = "online"  # that it says nodes are in
         self.settings = NodeSettings()  # what it says that operators set of every node
+        self.catalogue = 0  # the number that it gives to what it offers every node
         self.calls: asyncio.Queue[Said] = asyncio.Queue()
         self._runner: web.AppRunner | None = None
 
@@ -82,7 +83,7 @@ class FakeRouter:
             return self._refuse()
         if request.match_info["id"] not in self.known:
             return _json(404, refusal("no such node", "node_not_found"))
-        return _json(200, msgspec.json.encode(Seen(self.state, self.settings)))
+        return _json(200, msgspec.json.encode(Seen(self.state, self.settings, self.catalogue)))
 
     async def _take(self, request: web.Request, what: str) -> bytes:
         body = await request.read()

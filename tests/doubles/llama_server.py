@@ -1,6 +1,7 @@
 """A `llama-server`: the arguments of llama.cpp's own server, and the wheel's llama.cpp behind them.
 
-It takes what `llm_router.node.runtimes.llama_server` says, and refuses what it does not know, as the real one does.
+It takes what `llm_router.node.runtimes.llamacpp.llama_server` says, and refuses what it does not know, as the real one
+does.
 What it pretends to be is said in variables:
 
     DOUBLE_BUILD    number of its build

@@ -15,7 +15,7 @@ import pytest
 from tests.doubles.fake_router import FakeRouter
 
 from llm_router.config import NodeConfig
-from llm_router.contract import Heartbeat, Registration
+from llm_router.contract import Heartbeat, ModelEntry, Registration
 from llm_router.errors import ConfigError
 from llm_router.node.app import ModelsVersion, placed
 from llm_router.node.models.builtin import NAME, SENTENCE
@@ -182,9 +182,11 @@ async def test_settings_that_cannot_be_used(
 
 
 def test_models_version_changes_with_the_list() -> None:
-    """Another list, another number; the same list in another order, the same."""
+    """Another list, another number, also where an offered model is stored now; in another order, the same."""
     version = ModelsVersion(100)
-    first = version.of(["a", "b"])
-    assert version.of(["b", "a"]) == first
-    assert version.of(["a"]) != first
-    assert ModelsVersion(101).of(["a", "b"]) != first
+    a, b, absent = ModelEntry("a"), ModelEntry("b"), ModelEntry("a", stored=False)
+    first = version.of({"a": a, "b": b})
+    assert version.of({"b": b, "a": a}) == first
+    assert version.of({"a": a}) == first + 1
+    assert version.of({"a": absent}) == first + 2
+    assert ModelsVersion(101).of({"a": a, "b": b}) != first

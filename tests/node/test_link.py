@@ -21,12 +21,14 @@ class House:
 
     def __init__(self, url: str, home: Path, session: aiohttp.ClientSession, journal: Journal) -> None:
         self.identity = Identity.load(home / "identity.json")
+        self.offered: list[int] = []
         self.link = Link(
             parse_address(url),
             self.identity,
             session,
             introduce=lambda: Registration(self.identity.node_id, "machine", 11435, os="Linux", models_version=7),
             report=lambda: Heartbeat(models_version=7, cpu=12.5, in_flight=1),
+            offered=self.offered.append,
             log=journal.log,
         )
 
@@ -208,3 +210,15 @@ def test_delays_double_up_to_a_minute() -> None:
 def test_delays_are_spread() -> None:
     """Nodes that lost one router do not all come back in the same moment."""
     assert [delay(1, chance) for chance in (0.0, 0.5)] == [0.5, 0.75]
+
+
+async def test_the_number_of_the_catalogue_is_handed_on(house: House, router: FakeRouter) -> None:
+    """C1: each heartbeat's answer says whether the router offers other models than before."""
+    router.catalogue = 7
+    async with house.up() as link:
+        await router.next("heartbeat")
+        router.catalogue = 8
+        link.changed()
+        await router.next("heartbeat")
+    assert house.offered[0] == 7
+    assert set(house.offered) <= {7, 8}

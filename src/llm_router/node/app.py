@@ -6,16 +6,17 @@ It ends in the reverse order: goodbye to the router, then the requests under way
 import asyncio
 import errno
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 
 import aiohttp
 import msgspec
 import structlog
+from litestar.handlers import HTTPRouteHandler
 
 from llm_router import __version__
 from llm_router.config import NodeConfig
-from llm_router.contract import Address, Heartbeat, Registration, parse_router
+from llm_router.contract import Address, Heartbeat, ModelEntry, Registration, parse_router
 from llm_router.core.estimates import Estimates
 from llm_router.core.health import Signal
 from llm_router.core.node import Lease
@@ -35,10 +36,13 @@ from llm_router.node import logs
 from llm_router.node.bars import watch
 from llm_router.node.control import node_control
 from llm_router.node.discovery import find_router
+from llm_router.node.files import file_routes
 from llm_router.node.gate import Gate
 from llm_router.node.hardware import Hardware, machine_name
 from llm_router.node.identity import Identity
 from llm_router.node.link import Link
+from llm_router.node.offers import Offers
+from llm_router.node.ollama_api import Pulls, node_ollama_routes
 from llm_router.node.runtimes.all import make_runtimes
 
 log = structlog.get_logger()
@@ -97,28 +101,33 @@ class Agent:
         self.registry = Registry()
         self.hardware = Hardware()
         self.models_version = ModelsVersion(time.time_ns() // 1_000_000)
+        self.offers = Offers(self.identity, session, log, changed=self.on_offered)
+        self.pulls = Pulls()
         self.runtimes = make_runtimes(
             self.registry,
             config,
             session,
             log,
             hardware=self.hardware,
+            offers=self.offers,
             changed=self.on_changed,
             restarted=self.models_version.bump,
         )
         self.gateway: Gateway
         self.link: Link | None = None
+        self._access = ""  # what the router is let in by
         self._checks: set[asyncio.Task[None]] = set()
 
     # -- start and end
 
     async def start(self, stack: AsyncExitStack) -> int:
         """Listen, then list what the runtimes have; the port."""
-        control = ControlServer(node_control(self.registry, self.runtimes.loaded))
+        control = ControlServer(node_control(self.registry, self.runtimes.describe, self._model_routes()))
         stack.push_async_callback(control.stop)
         self.gateway = Gateway(self._plane(control, await control.start()), self.config, self.gate)
         stack.callback(self.hardware.stop)
         stack.push_async_callback(self.runtimes.stop)
+        stack.push_async_callback(self.offers.stop)
         port = await self._listen()
         stack.push_async_callback(self.gateway.drain, self.config.drain_timeout)
         await self.hardware.start()  # first: what there is room for depends on it
@@ -131,6 +140,14 @@ class Agent:
             models=models,
         )
         return port
+
+    def _model_routes(self) -> list[HTTPRouteHandler]:
+        """What is done to models here, and where other nodes fetch their files from."""
+        directories = self.runtimes.store.directories
+        return [
+            *node_ollama_routes(self.registry, self.runtimes, self.session, self.pulls),
+            *file_routes(lambda: directories, lambda: self._access),
+        ]
 
     def _plane(self, control: ControlServer, where: Address) -> DataPlane:
         config = self.config
@@ -148,10 +165,13 @@ class Agent:
             control_headers=control.headers,
             record=self.on_ended,
             failed=self.on_failed,
+            unloads=True,
+            shows=True,
             wake=self.runtimes.wake,
             prepare=self.runtimes.prepare,
             answer_timeout=config.answer_timeout,
             token_timeout=config.token_timeout,
+            fetch_timeout=config.fetch_timeout,
         )
 
     async def _listen(self) -> int:
@@ -181,15 +201,17 @@ class Agent:
         if _is_loopback(self.config.host) and not _is_loopback(router.host) and not self.config.advertise:
             hint = "the router cannot reach this address; choose another with --host, or --host 0.0.0.0 for all"
             log.warning("node.hidden", host=self.config.host, router=router.url, hint=hint)
-        access = await asyncio.to_thread(self.identity.access, router.url)
+        access = self._access = await asyncio.to_thread(self.identity.access, router.url)
         join = await asyncio.to_thread(self.identity.join_token, router.url, self._invitation)
         self.gate.open_to(access)
+        self.offers.connect(router)
         self.link = Link(
             router,
             self.identity,
             self.session,
             introduce=lambda: msgspec.structs.replace(self.introduce(port), access=access, join=join),
             report=self.report,
+            offered=self.offers.hear,
             log=log,
         )
         await self.link.run()
@@ -220,6 +242,10 @@ class Agent:
         if self.link is not None:
             self.link.changed()
 
+    def on_offered(self) -> None:
+        """The router offers other models than before."""
+        self.runtimes.offered()
+
     # -- what the router is told
 
     def in_flight(self) -> int:
@@ -239,14 +265,14 @@ class Agent:
             backend=self.hardware.backend(),
             os=self.hardware.os(),
             version=__version__,
-            models_version=self.models_version.of(self.registry.available()),
+            models_version=self.models_version.of(self.runtimes.listing()),
         )
 
     def report(self) -> Heartbeat:
         """The heartbeat."""
         load = self.hardware.load()
         return Heartbeat(
-            models_version=self.models_version.of(self.registry.available()),
+            models_version=self.models_version.of(self.runtimes.listing()),
             cpu=load.cpu,
             memory=load.memory,
             memory_total=load.memory_total,
@@ -256,26 +282,28 @@ class Agent:
             runtimes=self.runtimes.facts(),
             gpus=self.hardware.gpus(),
             backend=self.hardware.backend(),
-            progress=self.runtimes.progress(),
+            progress=[*self.runtimes.progress(), *self.pulls.progress()],
         )
 
 
 class ModelsVersion:
-    """A number that changes with the list of models, or what runs them; with a restart too: it starts at the time."""
+    """A number that changes with what is told of models, or what runs them; with a restart too: it starts at the time.
+
+    So it changes when an offered model is stored.
+    """
 
     def __init__(self, start: int) -> None:
         self._number = start
-        self._models: frozenset[str] = frozenset()
+        self._models: dict[str, ModelEntry] = {}
 
     def bump(self) -> None:
         """What runs a model is another process now: what the router holds against it is out of date."""
         self._number += 1
 
-    def of(self, models: Iterable[str]) -> int:
+    def of(self, models: Mapping[str, ModelEntry]) -> int:
         """The number of this list."""
-        new = frozenset(models)
-        if new != self._models:
-            self._models = new
+        if models != self._models:
+            self._models = dict(models)
             self._number += 1
         return self._number
 

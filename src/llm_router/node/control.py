@@ -1,11 +1,13 @@
 """The agent's control app: what it answers besides inference."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 
 import msgspec
 from litestar import Litestar, get
+from litestar.handlers import HTTPRouteHandler
 
 from llm_router import __version__
+from llm_router.contract import ModelEntry
 from llm_router.core.registry import Registry
 from llm_router.gateway.control_app import control_app
 from llm_router.gateway.lists import list_routes
@@ -20,11 +22,13 @@ class Health(msgspec.Struct, frozen=True):
     version: str = __version__
 
 
-def node_control(registry: Registry, loaded: Callable[[], Iterable[str]]) -> Litestar:
-    """The app; `loaded` is asked at each request."""
+def node_control(
+    registry: Registry, describe: Callable[[str], ModelEntry], routes: Sequence[HTTPRouteHandler]
+) -> Litestar:
+    """The app; `describe` is asked at each request. `routes`: what is done to models, and with their files."""
 
     @get("/health", sync_to_thread=False)
     def health() -> Health:
         return Health(len(registry.available()), sum(upstream.in_flight for upstream in registry))
 
-    return control_app([*list_routes(registry, loaded), health])
+    return control_app([*list_routes(registry, describe), *routes, health])

@@ -2,7 +2,7 @@
 
     who                                       what
     a client of this machine (`trust`)        everything
-    anybody                                   GET /health
+    anybody                                   GET /health; the files of models, which take a ticket
     who shows the router's access token       everything
     anybody else                              401
 
@@ -14,9 +14,13 @@ import hmac
 from llm_router.errors import Unauthorized
 from llm_router.gateway.guard import EVERYBODY, Grant
 from llm_router.gateway.trust import Trust
+from llm_router.models.tickets import FILES
 from llm_router.wire.heads import RequestHead
 
 ANYBODY = Grant("public", "none")
+
+_READS = frozenset({b"GET", b"HEAD"})
+_FILES = f"{FILES}/".encode()
 ROUTER = Grant("node", "admin")
 
 
@@ -41,6 +45,6 @@ class Gate:
             return ROUTER
         if not head.forwarded and self._trust.covers(client):
             return EVERYBODY
-        if head.path == b"/health" and head.method == b"GET":
+        if head.method in _READS and (head.path == b"/health" or head.path.startswith(_FILES)):
             return ANYBODY
         raise Unauthorized("this node answers its own machine and its router alone: ask the router")

@@ -1,6 +1,7 @@
 """The agent's calls to its router: register, a heartbeat every 5 seconds, goodbye.
 
 It carries what operators set of the node both ways: our copy with a registration, the router's in a heartbeat's answer.
+That also says whether the router offers other models than before.
 
 register ── accepted ──▶ heartbeat at once and every HEARTBEAT_EVERY ── 404 ──▶ register, at once
    ▲                         │
@@ -62,14 +63,16 @@ class Link:
         *,
         introduce: Callable[[], Registration],
         report: Callable[[], Heartbeat],
+        offered: Callable[[int], None],
         log: FilteringBoundLogger,
     ) -> None:
-        """The copy of the settings lies beside the identity."""
+        """`offered` is told `Seen.catalogue` with each heartbeat. The copy of the settings lies beside the identity."""
         self._router = router.url
         self._identity = identity
         self._session = session
         self._introduce = introduce
         self._report = report
+        self._offered = offered
         self._log = log.bind(router=router.url)
         self._settings = KeptSettings.load(identity.path.with_name("settings.json"), self._log)
         self._registered = False
@@ -132,6 +135,7 @@ class Link:
         seen = self._read(path, answer, Seen)
         self._hear_of_approval(seen.state)
         await self._settings.take(seen.settings)
+        self._offered(seen.catalogue)
 
     def _hear_of_approval(self, state: str) -> None:
         """Say that we wait for it, and when it has come."""

@@ -1,4 +1,4 @@
-"""The built-in model's file. That it answers is shown in runtimes/test_llamacpp.py, by llama.cpp itself."""
+"""The built-in model's file. That it answers is shown in runtimes/llamacpp/test_runtime.py, by llama.cpp itself."""
 
 import hashlib
 from pathlib import Path

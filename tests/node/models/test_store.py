@@ -8,6 +8,7 @@ import pytest
 from tests.models import ggufs
 from tests.models.ggufs import LLAMA, Value
 
+from llm_router.errors import BadRequest, Forbidden, ModelNotFound
 from llm_router.node.models.store import Scan, Store
 
 
@@ -262,3 +263,153 @@ def test_weights_in_the_store_itself(store: Store) -> None:
     put_bytes(store, "config.json", CONFIG)
     put_bytes(store, "model.safetensors", bytes(10))
     assert "directory of its own" in reason(store, store.directory / "config.json")
+
+
+# -- the shared directory
+
+
+@pytest.fixture
+def shared(tmp_path: Path) -> Path:
+    directory = tmp_path / "shared"
+    directory.mkdir()
+    return directory
+
+
+@pytest.fixture
+def both(tmp_path: Path, shared: Path) -> Store:
+    return Store(tmp_path / "own", shared)
+
+
+def test_shared_models_are_used_where_they_lie(both: Store, shared: Path) -> None:
+    """H1: in place, nothing is copied; our own counts where both have a model."""
+    ggufs.write(shared / "a.gguf")
+    ggufs.write(shared / "b.gguf")
+    put(both, "b.gguf")
+    found = {model.id: model for model in both.scan().models}
+    assert (found["a"].shared, found["a"].path) == (True, shared / "a.gguf")
+    assert not found["b"].shared
+    assert list(both.directory.iterdir()) == [both.directory / "b.gguf"]
+
+
+def test_a_shared_directory_that_is_gone_has_nothing(both: Store, shared: Path) -> None:
+    """H2: its models are gone from the list, ours are not."""
+    ggufs.write(shared / "a.gguf")
+    put(both, "b.gguf")
+    assert len(both.scan().models) == 2
+    (shared / "a.gguf").unlink()
+    shared.rmdir()
+    assert ids(both) == ["b"]
+
+
+def test_a_file_that_has_changed(both: Store, shared: Path) -> None:
+    """H2: its time or its size tell, and so does a chat template that comes or goes."""
+    path = ggufs.write(shared / "a.gguf")
+    assert both.find("a").is_unchanged()
+    before = both.find("a")
+    (shared / "a.jinja").write_text("{{ messages }}")
+    assert not before.is_unchanged()
+    before = both.find("a")
+    assert before.template == shared / "a.jinja"
+    os.utime(path, (1, 1))
+    os.utime(shared / "a.jinja", (1, 1))
+    assert not before.is_unchanged()
+    before = both.find("a")
+    path.unlink()
+    assert not before.is_unchanged()
+
+
+# -- links, and names
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links take privileges there")
+def test_links_that_lead_out_are_not_followed(tmp_path: Path) -> None:
+    """H7: what lies outside of a store is no model of it; a link that stays inside is one."""
+    outside = ggufs.write(tmp_path / "outside" / "x.gguf")
+    store = Store(tmp_path / "store")
+    put(store, "in.gguf")
+    (store.directory / "file.gguf").symlink_to(outside)
+    (store.directory / "directory").symlink_to(outside.parent)
+    (store.directory / "again.gguf").symlink_to(store.directory / "in.gguf")
+    assert ids(store) == ["again", "in"]
+
+
+def test_colons_are_written_as_equals_signs(store: Store) -> None:
+    """H7: `:` is in many names and in no file name of Windows."""
+    put(store, "org/tiny=q8_0.gguf")
+    assert ids(store) == ["org/tiny:q8_0"]
+    assert store.places("org/tiny:q8_0", 1) == [store.directory / "org" / "tiny=q8_0.gguf"]
+
+
+# -- what changes it
+
+
+def test_delete(store: Store) -> None:
+    """A model's files go, its chat template, and directories that are empty then; others stay."""
+    put(store, "org/a.gguf")
+    put_bytes(store, "org/a.jinja", "{{ messages }}")
+    put(store, "b.gguf")
+    store.delete("org/a")
+    assert sorted(store.directory.iterdir()) == [store.directory / "b.gguf"]
+    with pytest.raises(ModelNotFound):
+        store.delete("org/a")
+
+
+def test_delete_in_parts_and_directories(store: Store) -> None:
+    """All parts of a model go; of a directory all that belongs to it, and no other model in it."""
+    for part in range(2):
+        put_part(store, f"m-0000{part + 1}-of-00002.gguf", part, 2)
+    put_bytes(store, "s/config.json", '{"architectures": ["X"]}')
+    put_bytes(store, "s/tokenizer.json", "{}")
+    put_bytes(store, "s/model.safetensors", b"x")
+    put(store, "s/other.gguf")
+    store.delete("m")
+    store.delete("s")
+    assert [path.name for path in store.directory.rglob("*") if path.is_file()] == ["other.gguf"]
+
+
+def test_shared_models_are_not_deleted(both: Store, shared: Path) -> None:
+    """Nothing is ever written to the shared directory."""
+    path = ggufs.write(shared / "a.gguf")
+    with pytest.raises(Forbidden, match="shared directory"):
+        both.delete("a")
+    assert path.exists()
+
+
+@pytest.mark.parametrize("name", ["../x", "/etc/passwd", "a/../../x", "..", "", "a\0b", "con", "x/", "a\\..\\b"])
+def test_names_that_are_none(store: Store, name: str) -> None:
+    """H7: nothing is deleted under them, and nothing gets them."""
+    put(store, "a.gguf")
+    outside = ggufs.write(store.directory.parent / "x.gguf")
+    with pytest.raises(ModelNotFound):
+        store.delete(name)
+    with pytest.raises(BadRequest):
+        store.copy("a", name)
+    assert ids(store) == ["a"]
+    outside.unlink()
+
+
+def test_copy(store: Store) -> None:
+    """A model under a second name, with all that belongs to it, in place of what had the name."""
+    put(store, "a.gguf", general__name="A")
+    put_bytes(store, "a.jinja", "{{ messages }}")
+    put(store, "b=1.gguf", general__name="B")
+    store.copy("a", "b:1")
+    copied = store.find("b:1")
+    assert copied.facts is not None
+    assert copied.facts.name == "A"
+    assert copied.template == store.directory / "b=1.jinja"
+    store.delete("a")
+    assert ids(store) == ["b:1"]
+
+
+def test_copy_of_shared_and_several(both: Store, shared: Path) -> None:
+    """A copy of a shared model lies in our own store; its parts are called as parts are."""
+    for part in range(2):
+        numbers: dict[str, Value] = {"split.no": part, "split.count": 2}
+        ggufs.write(shared / f"m-0000{part + 1}-of-00002.gguf", numbers if part else LLAMA | numbers)
+    both.copy("m", "n")
+    copied = both.find("n")
+    assert [file.name for file in copied.files] == ["n-00001-of-00002.gguf", "n-00002-of-00002.gguf"]
+    assert not copied.shared
+    assert not copied.path.samefile(shared / "m-00001-of-00002.gguf")
+    assert ids(both) == ["n", "m"]

@@ -14,8 +14,8 @@ from tests.node.conftest import Journal, reads_proc, runtimes_processes, stop_in
 from llm_router.errors import UpstreamFailed
 from llm_router.node.models import builtin
 from llm_router.node.runtimes import supervisor
-from llm_router.node.runtimes.llamacpp_child import Settings
-from llm_router.node.runtimes.llamacpp_process import ModelProcess
+from llm_router.node.runtimes.llamacpp.child import Settings
+from llm_router.node.runtimes.llamacpp.process import ModelProcess
 from llm_router.node.runtimes.supervisor import Supervisor, pause
 
 if TYPE_CHECKING:

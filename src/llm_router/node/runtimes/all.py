@@ -2,20 +2,24 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import aiohttp
+import msgspec
 from structlog.typing import FilteringBoundLogger
 
 from llm_router.config import NodeConfig
-from llm_router.contract import Address, Progress, RuntimeFacts
+from llm_router.contract import Address, ModelEntry, Progress, RuntimeFacts
 from llm_router.core.registry import Registry
 from llm_router.errors import UpstreamFailed
 from llm_router.node.hardware import Hardware
-from llm_router.node.models.store import Store
+from llm_router.node.models.fetch import Fetcher
+from llm_router.node.models.store import Store, StoredModel
+from llm_router.node.offers import Offers
 from llm_router.node.runtimes.attached import Attached
 from llm_router.node.runtimes.base import Runtime
-from llm_router.node.runtimes.llamacpp import LlamaCpp
-from llm_router.node.runtimes.ollama import Ollama
+from llm_router.node.runtimes.llamacpp.runtime import LlamaCpp
+from llm_router.node.runtimes.ollama.runtime import Ollama
 from llm_router.node.runtimes.spec import Spec, parse_specs
 from llm_router.wire.wishes import Wishes
 
@@ -30,34 +34,58 @@ def make_runtimes(
     log: FilteringBoundLogger,
     *,
     hardware: Hardware,
+    offers: Offers,
     changed: Callable[[], None],
     restarted: Callable[[], None],
 ) -> "Runtimes":
-    """The runtimes of the setting `runtime`; for the arguments see `LlamaCpp`.
+    """The runtimes of the setting `runtime`; for the arguments see `LlamaCpp`, and `Fetcher`.
 
     Raises:
         ConfigError: a setting cannot be used.
     """
+
+    def on_fetch() -> None:
+        runtimes.fetching()
+        changed()
+
+    shared = Path(config.shared_models_dir).expanduser().absolute() if config.shared_models_dir else None
+    store = Store(config.home / "node" / "models", shared)
+    fetcher = Fetcher(
+        store,
+        offers,
+        config,
+        session,
+        log,
+        changed=on_fetch,
+        arrived=lambda: runtimes.rescan(),  # noqa: PLW0108 - not there yet
+    )
 
     def budget(gpu: bool) -> float:  # noqa: FBT001 - LlamaCpp's call
         return config.memory or hardware.budget(None if gpu else "cpu")
 
     def make(spec: Spec) -> Runtime:
         if spec.kind == "llamacpp":
-            store = Store(config.home / "node" / "models")
-            return LlamaCpp(registry, store, config, session, log, changed=changed, restarted=restarted, budget=budget)
+            tell = {"changed": changed, "restarted": restarted}
+            return LlamaCpp(registry, store, config, session, log, **tell, budget=budget, fetcher=fetcher)
         if spec.address is None:
             return Ollama(registry, config, session, log, hardware=hardware, changed=changed, restarted=restarted)
         return Attached(spec.kind, spec.address, registry, session, log, changed)
 
-    return Runtimes([make(spec) for spec in parse_specs(config.runtime or UNASKED)])
+    runtimes = Runtimes([make(spec) for spec in parse_specs(config.runtime or UNASKED)], registry, store, fetcher)
+    return runtimes
 
 
 class Runtimes:
-    """See `base.Runtime` for what is asked; the one that an upstream belongs to answers."""
+    """See `base.Runtime` for what is asked; the one that an upstream belongs to answers.
 
-    def __init__(self, runtimes: Sequence[Runtime]) -> None:
+    `store` and `fetcher`: the node's models, whichever runtime runs them.
+    """
+
+    def __init__(self, runtimes: Sequence[Runtime], registry: Registry, store: Store, fetcher: Fetcher) -> None:
         self._runtimes = runtimes
+        self._registry = registry
+        self.store = store
+        self.fetcher = fetcher
 
     async def start(self) -> None:
         """Start all, side by side.
@@ -68,7 +96,8 @@ class Runtimes:
         await asyncio.gather(*(runtime.start() for runtime in self._runtimes))
 
     async def stop(self) -> None:
-        """Stop all, side by side."""
+        """Stop all, side by side; what is being fetched is gone on with at the next start."""
+        await self.fetcher.stop()
         await asyncio.gather(*(runtime.stop() for runtime in self._runtimes))
 
     def facts(self) -> list[RuntimeFacts]:
@@ -85,7 +114,39 @@ class Runtimes:
 
     def progress(self) -> list[Progress]:
         """What is being fetched."""
-        return [step for runtime in self._runtimes for step in runtime.progress()]
+        waiting = [step for runtime in self._runtimes for step in runtime.progress()]
+        return [*self.fetcher.progress(), *waiting]
+
+    def describe(self, name: str) -> ModelEntry:
+        """What is told of a model in lists; of one that nobody lists, its name."""
+        nodes = [node for node in self._registry if name in node.models]
+        node = next((node for node in nodes if name not in node.absent), nodes[0] if nodes else None)
+        if node is None:
+            return ModelEntry(name)
+        return msgspec.structs.replace(node.entries.get(name) or ModelEntry(name), stored=name not in node.absent)
+
+    def find(self, name: str) -> StoredModel | None:
+        """The stored model that is listed under this name; None: there is none, or it is a runtime's own."""
+        return next((found for runtime in self._runtimes if (found := runtime.find(name)) is not None), None)
+
+    def listing(self) -> dict[str, ModelEntry]:
+        """Every model that can be asked for now."""
+        return {name: self.describe(name) for name in self._registry.available()}
+
+    async def rescan(self) -> None:
+        """What is stored may be other than before: list it now."""
+        await asyncio.gather(*(runtime.rescan() for runtime in self._runtimes))
+
+    def offered(self) -> None:
+        """What the router offers is other than before."""
+        self.fetcher.offered()
+        for runtime in self._runtimes:
+            runtime.offered()
+
+    def fetching(self) -> None:
+        """A model begins to be fetched, or is fetched no more."""
+        for runtime in self._runtimes:
+            runtime.fetching()
 
     async def wake(self, upstream_id: str) -> Address:
         """Bring up an upstream without an address.

@@ -67,6 +67,7 @@ class Attached(Runtime):
         self._slots = slots
         self._last = Listing(())
         self._look_now = asyncio.Event()
+        self._one_look = asyncio.Lock()  # so that what an earlier one saw is not taken for news
         self._looking: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -118,6 +119,10 @@ class Attached(Runtime):
         if upstream_id == self.id:
             self._look_now.set()
 
+    async def rescan(self) -> None:
+        """Look once, now."""
+        await self._look_once(LOOK_WITHIN)
+
     async def _keep_looking(self) -> None:
         while True:
             # Not `wait_for`: before Python 3.12 it can swallow a cancellation that comes with the event.
@@ -133,6 +138,10 @@ class Attached(Runtime):
             await self._look_once(SURE_WITHIN)
 
     async def _look_once(self, seconds: float) -> None:
+        async with self._one_look:
+            await self._look_alone(seconds)
+
+    async def _look_alone(self, seconds: float) -> None:
         before = set(self._last.loaded)
         try:
             listing = await self._list(seconds)
@@ -153,7 +162,7 @@ class Attached(Runtime):
         self._last = listing
         now = time.monotonic()
         answered = self._registry.signal(self.id, Signal.PROBE_OK, now)
-        return [*answered, *self._registry.list_models(self.id, listing.models, now)]
+        return [*answered, *self._registry.list_models(self.id, listing.models, now, listing.entries)]
 
     def _on_failure(self, reason: str) -> list[Change]:
         """A first look that fails is a list that could not be pulled; a later one, a probe that failed."""

@@ -7,6 +7,7 @@ server. The node's gateway routes to these entries just as the router's does to 
 from typing import Protocol
 
 from llm_router.contract import Address, Progress, RuntimeFacts
+from llm_router.node.models.store import StoredModel
 from llm_router.wire.wishes import Wishes
 
 
@@ -46,4 +47,20 @@ class Runtime(Protocol):
 
     def served(self, upstream_id: str) -> None:  # noqa: ARG002 - an override's
         """A request to this upstream has ended. Not ours, or of no interest: nothing."""
+        return
+
+    def find(self, model: str) -> StoredModel | None:  # noqa: ARG002 - an override's
+        """The model of this name, where it is one of the node's store that this runtime runs."""
+        return None
+
+    async def rescan(self) -> None:
+        """What is stored may be other than before: list it now."""
+        return
+
+    def offered(self) -> None:
+        """What the router offers is other than before."""
+        return
+
+    def fetching(self) -> None:
+        """A model begins to be fetched, or is fetched no more."""
         return

@@ -38,11 +38,12 @@ class Given(Struct, frozen=True):
     variable: str
     values: tuple[str, ...]
     is_list: bool
+    is_secret: bool
 
     @property
     def may_be_secret(self) -> bool:
-        """Whether it is a URL, which can hold a password or a token."""
-        return not self.is_list and "://" in self.values[0]
+        """Whether it is one, or a URL, which can hold a password or a token."""
+        return self.is_secret or (not self.is_list and "://" in self.values[0])
 
     @property
     def flags(self) -> tuple[str, ...]:
@@ -73,7 +74,7 @@ class Service(Struct, frozen=True):
     @property
     def full_command(self) -> tuple[str, ...]:
         """What to start where no environment can be given."""
-        return self._command(self.settings)
+        return self._command(tuple(g for g in self.settings if not g.is_secret))
 
     @property
     def private_environment(self) -> dict[str, str]:
@@ -147,7 +148,7 @@ def _given(config: NodeConfig, base: NodeConfig) -> tuple[Given, ...]:
 def _given_one(setting: Setting, value: object) -> Given:
     is_list = get_origin(setting.type.__origin__) is list
     values = tuple(map(_text, value if isinstance(value, list) else [value]))
-    return Given(f"--{setting.name.replace('_', '-')}", setting.env, values, is_list)
+    return Given(f"--{setting.name.replace('_', '-')}", setting.env, values, is_list, setting.secret)
 
 
 def _text(value: object) -> str:

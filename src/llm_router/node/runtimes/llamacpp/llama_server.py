@@ -24,9 +24,9 @@ from msgspec import Struct
 from llm_router.contract import Address
 from llm_router.errors import ConfigError, UpstreamFailed
 from llm_router.node.runtimes.guarded import GuardedProcess
-from llm_router.node.runtimes.llamacpp_child import Settings
-from llm_router.node.runtimes.llamacpp_log import why_not_loaded
-from llm_router.node.runtimes.llamacpp_process import LOAD_WITHIN
+from llm_router.node.runtimes.llamacpp.child import Settings
+from llm_router.node.runtimes.llamacpp.log import why_not_loaded
+from llm_router.node.runtimes.llamacpp.process import LOAD_WITHIN
 from llm_router.node.runtimes.process import Moved
 
 NAME = "llama-server"
@@ -125,6 +125,7 @@ def arguments(settings: Settings, port: int, *, embeds: bool) -> list[str]:
         *("--ctx-size", str(settings.parallel * settings.context)),
         *("--threads", str(settings.threads)),
         *(["--embeddings", *pooling] if embeds else []),
+        *(["--chat-template-file", settings.template] if settings.template else []),
         "--jinja",
         "--no-warmup",
     ]

@@ -1,4 +1,4 @@
-"""The agent's side of one `llamacpp_child`."""
+"""The agent's side of one `child`."""
 
 import asyncio
 import sys
@@ -9,12 +9,12 @@ import msgspec
 
 from llm_router.contract import Address
 from llm_router.errors import UpstreamFailed
-from llm_router.node.runtimes.llamacpp_child import Answer, Settings
-from llm_router.node.runtimes.llamacpp_log import why_not_loaded
+from llm_router.node.runtimes.llamacpp.child import Answer, Settings
+from llm_router.node.runtimes.llamacpp.log import why_not_loaded
 from llm_router.node.runtimes.process import Moved, ServerProcess
 
 # -P: whatever Python files lie in the directory the agent was started in are not imported.
-CHILD = (sys.executable, "-P", "-m", "llm_router.node.runtimes.llamacpp_child")
+CHILD = (sys.executable, "-P", "-m", "llm_router.node.runtimes.llamacpp.child")
 LOAD_WITHIN = 300.0  # seconds; Ollama gives a model as long (OLLAMA_LOAD_TIMEOUT)
 KILLED = -9
 

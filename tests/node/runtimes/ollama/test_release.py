@@ -9,8 +9,9 @@ from tests.doubles.release_server import ReleaseServer, publish
 
 from llm_router.contract import Backend
 from llm_router.errors import ConfigError
-from llm_router.models.download import NotOffered, Patience
-from llm_router.node.runtimes.ollama_release import (
+from llm_router.models.download import Patience
+from llm_router.models.failures import NotOffered
+from llm_router.node.runtimes.ollama.release import (
     NoPackage,
     Release,
     Source,

@@ -12,7 +12,7 @@ import msgspec
 from llm_router.contract import UNREADABLE, Address, Backend, Progress
 from llm_router.errors import UpstreamFailed
 from llm_router.gateway.probe import why
-from llm_router.models.download import Meter
+from llm_router.models.meter import Meter
 
 NO_MODEL = "none"  # what OLLAMA_DEFAULT_MODEL says where none is wanted
 CONNECT_WITHIN = 5.0  # seconds
@@ -85,7 +85,7 @@ class Fetch:
         where = f"{address.url} was to fetch {self._model}"
         try:
             async for record in _records(session, address, self._model):
-                self._note(record)
+                self.note(record)
         except TimeoutError as error:
             raise UpstreamFailed(f"{where}, and fell silent") from error
         except aiohttp.ClientError as error:
@@ -101,7 +101,7 @@ class Fetch:
         rate = round(meter.rate(time.monotonic()), 1)
         return Progress("model", self._model, self._step, meter.done, meter.total, rate)
 
-    def _note(self, record: Record) -> None:
+    def note(self, record: Record) -> None:
         """This came next. Of a file Ollama says "pulling abc…", and "downloading" in its documentation."""
         self._error = self._error or record.error
         self._complete = record.status == "success"

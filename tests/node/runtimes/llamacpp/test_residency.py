@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_router.node.runtimes.residency import Held, closing, expired, next_look, victims
+from llm_router.node.runtimes.llamacpp.residency import Held, closing, expired, next_look, victims
 
 
 def held(id: str, need: int = 10, used: float = 0.0, **facts: float) -> Held:  # noqa: A002 - Held's

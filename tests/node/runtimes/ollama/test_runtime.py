@@ -23,7 +23,7 @@ from llm_router.errors import ConfigError, UpstreamFailed
 from llm_router.node.hardware import Hardware
 from llm_router.node.runtimes import errand, supervisor
 from llm_router.node.runtimes.guarded import free_port
-from llm_router.node.runtimes.ollama import Ollama
+from llm_router.node.runtimes.ollama.runtime import Ollama
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the program of these tests is a shell script")
 

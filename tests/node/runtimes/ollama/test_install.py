@@ -14,10 +14,11 @@ from tests.doubles.release_server import Fault, ReleaseServer, ollama_packages, 
 from tests.node.conftest import Journal
 
 from llm_router.contract import Progress
-from llm_router.models.download import NoRoom, NotOffered, Patience, Unreachable, WrongChecksum
+from llm_router.models.download import Patience
+from llm_router.models.failures import NoRoom, NotOffered, Unreachable, WrongChecksum
 from llm_router.node.archive import ArchiveRefused
-from llm_router.node.runtimes.ollama_install import Install, Installer, find, put_in_place
-from llm_router.node.runtimes.ollama_release import Machine, NoPackage, Source
+from llm_router.node.runtimes.ollama.install import Install, Installer, find, put_in_place
+from llm_router.node.runtimes.ollama.release import Machine, NoPackage, Source
 
 LINUX = Machine("linux", "amd64")
 PACKAGE = "ollama-linux-amd64.tar.zst"

@@ -22,7 +22,7 @@ from llm_router.core.registry import Registry
 from llm_router.errors import UpstreamFailed
 from llm_router.node.models.builtin import CHATML, NAME, SENTENCE, model_bytes
 from llm_router.node.models.store import Store
-from llm_router.node.runtimes.llamacpp import LlamaCpp
+from llm_router.node.runtimes.llamacpp.runtime import LlamaCpp
 from llm_router.wire.wishes import Wishes
 
 ID = f"llamacpp/{NAME}"
@@ -87,7 +87,7 @@ class House:
 
     def process(self) -> psutil.Process:
         """The one process that runs."""
-        (child,) = (c for c in runtimes_processes() if "llm_router.node.runtimes.llamacpp_child" in c.cmdline())
+        (child,) = (c for c in runtimes_processes() if "llm_router.node.runtimes.llamacpp.child" in c.cmdline())
         return child
 
 
@@ -169,14 +169,14 @@ async def test_a_file_that_comes_is_listed_and_one_that_goes_is_not(house: House
     await house.runtime.start()
     other, whole = house.models / "other.gguf", model_bytes()
     other.write_bytes(whole[: len(whole) // 2])
-    await house.runtime.rescan()
+    await house.runtime.look()
     other.write_bytes(whole)
-    await house.runtime.rescan()
+    await house.runtime.look()
     assert "other" not in house.registry
-    await house.runtime.rescan()
+    await house.runtime.look()
     assert "other" in house.registry
     other.unlink()
-    await house.runtime.rescan()
+    await house.runtime.look()
     assert "other" not in house.registry
     assert house.changes == 3  # the built-in model's start, too
     assert not journal.find("model.skipped")
@@ -187,9 +187,9 @@ async def test_a_model_in_use_is_not_taken_away(house: House) -> None:
     await house.runtime.start()
     with house.in_use():
         (house.models / f"{NAME}.gguf").unlink()
-        await house.runtime.rescan()
+        await house.runtime.look()
         assert await house.ask() == SENTENCE
-    await house.runtime.rescan()
+    await house.runtime.look()
     assert ID not in house.registry.nodes
     assert house.runtime.loaded() == []
 
@@ -326,8 +326,8 @@ async def test_no_orphans(tmp_path: Path) -> None:
     """`kill -9` of whoever started a model's process ends that process too."""
     program = (
         "import asyncio, sys; from pathlib import Path; from llm_router.node.models import builtin; "
-        "from llm_router.node.runtimes.llamacpp_child import Settings; "
-        "from llm_router.node.runtimes.llamacpp_process import ModelProcess; "
+        "from llm_router.node.runtimes.llamacpp.child import Settings; "
+        "from llm_router.node.runtimes.llamacpp.process import ModelProcess; "
         "path = Path(sys.argv[1]); builtin.write(path / 'm.gguf'); "
         "s = Settings('m', str(path / 'm.gguf'), str(path / 'm.log'), 1, 512, 1); "
         "p = ModelProcess(s, lambda *_: None); "

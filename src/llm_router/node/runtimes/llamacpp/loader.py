@@ -11,14 +11,15 @@ import contextlib
 import time
 from collections.abc import Callable, Iterable
 
+from msgspec import Struct
 from structlog.typing import FilteringBoundLogger
 
 from llm_router.contract import Address
 from llm_router.core.node import Node
 from llm_router.errors import QueueTimeout, UpstreamFailed
-from llm_router.node.runtimes import residency
+from llm_router.node.runtimes.llamacpp import residency
+from llm_router.node.runtimes.llamacpp.residency import Held
 from llm_router.node.runtimes.process import OutOfMemory
-from llm_router.node.runtimes.residency import Held
 from llm_router.node.runtimes.supervisor import Supervisor
 from llm_router.wire.wishes import Wishes
 
@@ -28,30 +29,30 @@ LOOK_AT_LEAST = 3600.0  # seconds between looks at what is unused, so that "for 
 RETRY_AFTER = 10  # seconds that a client is told to wait where models in use leave no room: about what an answer takes
 
 
+class Recipe(Struct, frozen=True):
+    """How a model is run.
+
+    `context`: tokens for each request, unless one asks for more; `most`: tokens that it was made for; `need`: bytes
+    that it takes with so many; `make`: makes what runs it with so many.
+    """
+
+    context: int
+    most: int
+    need: Callable[[int], int]
+    make: Callable[[int], Supervisor]
+
+
 class Model:
     """A stored model, in memory or not, and its upstream."""
 
-    def __init__(
-        self, upstream: Node, *, context: int, most: int, need: Callable[[int], int], make: Callable[[int], Supervisor]
-    ) -> None:
-        """Nothing is started yet.
-
-        Args:
-            upstream: where requests to it are counted.
-            context: tokens for each request, unless one asks for more.
-            most: tokens that it was made for.
-            need: bytes that it takes with so many.
-            make: makes what runs it with so many.
-        """
+    def __init__(self, upstream: Node, recipe: Recipe) -> None:
+        """Nothing is started yet. `upstream`: where requests to it are counted."""
         self.upstream = upstream
-        self.context = context
-        self.most = most
-        self.need = need
-        self.make = make
-        self.wanted = context  # for the next load, or the present one
+        self.follow(recipe)
+        self.wanted = self.context  # for the next load, or the present one
         self.keep: float | None = None  # seconds that it stays unused, where a request said so
-        self.supervisor = make(context)
-        self.made_for = context
+        self.supervisor = self.make(self.context)
+        self.made_for = self.context
         self.takes = 0  # bytes, while it is held
         self.since = 0.0  # when it was loaded
         self.waiting = 0  # callers of `Loader.load`
@@ -85,6 +86,13 @@ class Model:
     def is_idle(self) -> bool:
         """Nobody waits for it, or for an answer of it."""
         return not self.upstream.in_flight and not self.waiting
+
+    def follow(self, recipe: Recipe) -> None:
+        """From its next start on, it is run so."""
+        self.context = recipe.context
+        self.most = recipe.most
+        self.need = recipe.need
+        self.make = recipe.make
 
     def renew(self, context: int) -> None:
         """Have it run with so much context from its next start; it does not run."""
@@ -189,6 +197,16 @@ class Loader:
         if model.is_idle and (self._one_after_another.locked() or not self._keep(model)):
             self._tell()
 
+    async def remake(self, model: Model, new: Recipe) -> None:
+        """Its files are others now: its next request loads these. Nobody uses it."""
+        if model.loading is not None:
+            await asyncio.wait({model.loading})
+        model.follow(new)
+        if model.supervisor.exists:
+            self.unload(model, "its files have changed")
+        else:
+            model.renew(model.context)
+
     async def remove(self, model: Model) -> None:
         """Forget it, and end its process."""
         del self.models[model.id]
@@ -251,7 +269,7 @@ class Loader:
                     closed = self._named(residency.closing(model.takes, self.budget, held))
                     for other in closed:
                         other.close()
-                await _heard(self._room, LOOK_EVERY)
+                await heard(self._room, LOOK_EVERY)
         finally:
             for other in closed:
                 other.open()
@@ -292,7 +310,7 @@ class Loader:
             now = time.monotonic()
             for model in self._named(residency.expired(self._held(), now)):
                 self.unload(model, f"unused for {self._keep(model):g} s")
-            await _heard(self._clean, min(LOOK_AT_LEAST, residency.next_look(self._held(), now)))
+            await heard(self._clean, min(LOOK_AT_LEAST, residency.next_look(self._held(), now)))
 
     async def _ended(self, supervisor: Supervisor) -> None:
         await supervisor.end()
@@ -324,7 +342,7 @@ class Loader:
         self._clean.set()
 
 
-async def _heard(event: asyncio.Event, seconds: float) -> None:
+async def heard(event: asyncio.Event, seconds: float) -> None:
     """Wait for the event, but not for longer."""
     with contextlib.suppress(TimeoutError):
         # Not `wait_for`: before Python 3.12 it can swallow a cancellation that comes with the event.

@@ -6,7 +6,7 @@ import pytest
 
 from llm_router.errors import ConfigError
 from llm_router.node.runtimes.guarded import free_port
-from llm_router.node.runtimes.ollama_process import Settings, environment, port_of
+from llm_router.node.runtimes.ollama.process import Settings, environment, port_of
 
 SETTINGS = Settings(binary="/b", home="/h", log="/l")
 

@@ -20,9 +20,11 @@ import msgspec
 from structlog.typing import FilteringBoundLogger
 
 from llm_router.contract import Progress
-from llm_router.models.download import Meter, NoRoom, NotOffered, Patience, download, in_thread
+from llm_router.models.download import Patience, download, in_thread
+from llm_router.models.failures import NoRoom, NotOffered
+from llm_router.models.meter import Meter
 from llm_router.node.archive import ArchiveRefused, unpack
-from llm_router.node.runtimes.ollama_release import (
+from llm_router.node.runtimes.ollama.release import (
     PROGRAMS,
     VERSION,
     Machine,

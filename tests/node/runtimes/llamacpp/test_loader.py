@@ -20,8 +20,8 @@ from llm_router.errors import QueueTimeout, UpstreamFailed
 from llm_router.models import gguf, memory
 from llm_router.node.models.builtin import CONTEXT, NAME, model_bytes, write
 from llm_router.node.models.store import Store
-from llm_router.node.runtimes import loader
-from llm_router.node.runtimes.llamacpp import LlamaCpp
+from llm_router.node.runtimes.llamacpp import loader
+from llm_router.node.runtimes.llamacpp.runtime import LlamaCpp
 from llm_router.wire.wishes import Wishes
 
 A, B, C = "llamacpp/a", "llamacpp/b", "llamacpp/c"
@@ -353,8 +353,8 @@ async def test_a_load_that_fails(house: House) -> None:
     (house.runtime._store.directory / "d.gguf").write_bytes(  # noqa: SLF001 - where it was told to look
         model_bytes().replace(b"output_norm.weight", b"output_norm.wrong!")
     )
-    await house.runtime.rescan()
-    await house.runtime.rescan()
+    await house.runtime.look()
+    await house.runtime.look()
     await house.use(A)
     with pytest.raises(UpstreamFailed, match="d could not be started"):
         await house.runtime.wake("llamacpp/d")

@@ -8,7 +8,7 @@ from tests.doubles.fake_ollama import SIZES, FakeOllama
 
 from llm_router.contract import Address, Backend, Progress
 from llm_router.errors import UpstreamFailed
-from llm_router.node.runtimes.ollama_models import CHOICES, GB, Fetch, choose
+from llm_router.node.runtimes.ollama.models import CHOICES, GB, Fetch, choose
 
 
 @pytest.mark.parametrize(

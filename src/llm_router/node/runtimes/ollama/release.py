@@ -19,7 +19,8 @@ import msgspec
 
 from llm_router.contract import Backend
 from llm_router.errors import ConfigError
-from llm_router.models.download import DownloadFailed, NotOffered, Patience, Text, fetch_text
+from llm_router.models.download import Patience, Text, fetch_text
+from llm_router.models.failures import DownloadFailed, NotOffered
 
 CHECKSUMS = "sha256sum.txt"
 LATEST = "latest"  # stands for a version where nothing tells its number

@@ -20,11 +20,11 @@ from llm_router.core.registry import Registry
 from llm_router.errors import ConfigError, UpstreamFailed
 from llm_router.node.models.builtin import NAME, SENTENCE, model_bytes, write
 from llm_router.node.models.store import Store
-from llm_router.node.runtimes.llama_server import Build, arguments, choose, environment
-from llm_router.node.runtimes.llamacpp import LlamaCpp
-from llm_router.node.runtimes.llamacpp_child import Settings
+from llm_router.node.runtimes.llamacpp.child import Settings
+from llm_router.node.runtimes.llamacpp.llama_server import Build, arguments, choose, environment
+from llm_router.node.runtimes.llamacpp.runtime import LlamaCpp
 
-DOUBLE = Path(__file__).parents[2] / "doubles" / "llama_server.py"
+DOUBLE = Path(__file__).parents[3] / "doubles" / "llama_server.py"
 GPU = "CUDA0: Some Card (24124 MiB, 23700 MiB free)"
 WHEEL = Build.of_wheel().number
 
@@ -113,6 +113,11 @@ def test_what_it_is_told() -> None:
     assert told[told.index("--pooling") + 1] == "last"
     assert "--pooling" not in arguments(replace(settings, pools=True), 1234, embeds=True)
     assert "--embeddings" not in arguments(settings, 1234, embeds=False)
+    assert "--chat-template-file" not in told
+    assert arguments(replace(settings, template="/m.jinja"), 1234, embeds=True)[-4:-2] == [
+        "--chat-template-file",
+        "/m.jinja",
+    ]
     variables = environment(settings, {"HOME": "/h", "LLAMA_ARG_HOST": "0.0.0.0"})
     assert variables["LLAMA_ARG_CACHE_RAM"] == "7"
     assert variables["HOME"] == "/h"
@@ -217,8 +222,8 @@ async def test_no_orphans(tmp_path: Path, server: Path) -> None:
     """`kill -9` of whoever started a `llama-server` ends that too, though it does not look at its standard input."""
     program = (
         "import asyncio, sys, aiohttp; from pathlib import Path; from llm_router.node.models import builtin; "
-        "from llm_router.node.runtimes.llama_server import Build, LlamaServer; "
-        "from llm_router.node.runtimes.llamacpp_child import Settings; "
+        "from llm_router.node.runtimes.llamacpp.llama_server import Build, LlamaServer; "
+        "from llm_router.node.runtimes.llamacpp.child import Settings; "
         "path = Path(sys.argv[1]); builtin.write(path / 'm.gguf'); "
         "s = Settings('m', str(path / 'm.gguf'), str(path / 'm.log'), 1, 512, 1)\n"
         "async def main():\n"

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from llm_router.errors import UpstreamFailed
-from llm_router.node.runtimes.llamacpp_log import why_not_loaded
+from llm_router.node.runtimes.llamacpp.log import why_not_loaded
 from llm_router.node.runtimes.process import OutOfMemory
 
 NO_HEADER = """\

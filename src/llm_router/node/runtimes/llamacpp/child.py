@@ -1,4 +1,4 @@
-"""The child process that runs one model: `python -m llm_router.node.runtimes.llamacpp_child`.
+"""The child process that runs one model: `python -m llm_router.node.runtimes.llamacpp.child`.
 
 On standard input comes one line of JSON, `Settings`; on standard output goes one line of JSON, `Answer`: the port
 once it serves, or why it does not. What llama.cpp prints goes to the log file.
@@ -21,7 +21,8 @@ class Settings(msgspec.Struct, frozen=True):
 
     `cache`: MiB of memory for the beginnings of conversations that no slot holds any more; by default llama.cpp takes
     up to 8 GiB for that, which nobody has counted. `pools`: the file says how one vector is made of many. A model that
-    generates text has no way of its own; the last token's is what Ollama takes.
+    generates text has no way of its own; the last token's is what Ollama takes. `template`: the file with the chat
+    template that stands in for the model's own, if any.
     """
 
     id: str
@@ -32,6 +33,7 @@ class Settings(msgspec.Struct, frozen=True):
     threads: int
     cache: int = 0
     pools: bool = False
+    template: str = ""
 
 
 class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -85,6 +87,9 @@ def _serve(settings: Settings):  # type: ignore[no-untyped-def]  # noqa: ANN202 
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = settings.threads
     params.warmup = False  # the first request warms it up as well, and starts sooner
     params.cache_ram_mib = settings.cache
+    if settings.template:
+        with open(settings.template, encoding="utf-8", errors="replace") as file:  # noqa: PTH123 - without pathlib's memory
+            params.chat_template = file.read()
     params.embedding = True  # beside generation, not instead of it
     if settings.pools:
         params.n_batch = params.n_ubatch = settings.context  # what is pooled over is computed at once

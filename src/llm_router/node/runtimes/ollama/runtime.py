@@ -10,7 +10,7 @@
 It is one upstream, `ollama`, whose address comes and goes with the process. A user's own Ollama is left alone: this one
 has its own port, models and home (requirement A9), which is this directory:
 
-    <home>/node/ollama/program    versions of the program, see `ollama_install.py`
+    <home>/node/ollama/program    versions of the program, see `install.py`
     <home>/node/ollama/models     models, unless OLLAMA_MODELS names another directory
     <home>/node/ollama/.ollama    Ollama's key
 """
@@ -37,10 +37,10 @@ from llm_router.node.hardware import Hardware
 from llm_router.node.runtimes.attached import Attached
 from llm_router.node.runtimes.base import Runtime
 from llm_router.node.runtimes.errand import Errand
-from llm_router.node.runtimes.ollama_install import Install, Installer
-from llm_router.node.runtimes.ollama_models import Fetch, choose
-from llm_router.node.runtimes.ollama_process import NAME, OllamaProcess, Settings, port_of
-from llm_router.node.runtimes.ollama_release import Source, this_machine
+from llm_router.node.runtimes.ollama.install import Install, Installer
+from llm_router.node.runtimes.ollama.models import Fetch, choose
+from llm_router.node.runtimes.ollama.process import NAME, OllamaProcess, Settings, port_of
+from llm_router.node.runtimes.ollama.release import Source, this_machine
 from llm_router.node.runtimes.supervisor import Supervisor
 
 START_WITHIN = 3.0  # seconds that the agent waits for one that is installed, of the 5 it has to register (A2)
@@ -141,6 +141,10 @@ class Ollama(Runtime):
             await self._supervisor.check()
             if self._address:
                 await self._looks.check(upstream_id)
+
+    async def rescan(self) -> None:
+        """List what it has now."""
+        await self._looks.rescan()
 
     @property
     def _address(self) -> Address | None:

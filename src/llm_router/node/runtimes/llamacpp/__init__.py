@@ -1,0 +1,1 @@
+"""llama.cpp as a runtime: a process for each model in memory."""

@@ -1,0 +1,1 @@
+"""The node's own Ollama as a runtime: found or installed, run, and given models."""
