@@ -118,7 +118,7 @@ def settings(config: type[Config], *only: str, **renamed: str) -> Callable[[Comm
         options: list[click.Parameter] = [
             SettingOption(s, getattr(defaults, s.name), renamed.get(s.name, ""))
             for s in config.settings()
-            if not (only or renamed) or s.name in only or s.name in renamed
+            if not s.secret and (not (only or renamed) or s.name in only or s.name in renamed)
         ]
         # click collects options bottom up, as stacked decorators run
         command.__click_params__ = [*getattr(command, "__click_params__", []), *reversed(options)]  # type: ignore[attr-defined]
@@ -567,17 +567,105 @@ def join(router: str, *, rotate: bool, as_json: bool) -> None:
 
 @commands.group(cls=Listing)
 def models() -> None:
-    """The models of a router: list."""
+    """The models of a router: list, add, rm, pull."""
 
 
 @models.command("list")
 @router_option
 @json_option
 def list_models(router: str, *, as_json: bool) -> None:
-    """List the models that can be asked for now, and where they run."""
-    from llm_router import client
+    """List the models that can be asked for now, where they are, and what else is registered."""
+    from llm_router import catalogue_client, client
 
-    client.list_models(client.Router(router), as_json=as_json)
+    catalogue_client.list_models(client.Router(router), as_json=as_json)
+
+
+@models.command("add")
+@click.argument("place", metavar="REPO|URL")
+@click.option(
+    "--file", default="", envvar="LLM_ROUTER_MODELS_FILE", show_envvar=True, help="The file of the repository to take."
+)
+@click.option(
+    "--policy",
+    type=click.Choice(["quality", "memory", "speed"]),
+    envvar="LLM_ROUTER_MODELS_POLICY",
+    show_envvar=True,
+    help="Of several quantisations, the best, the smallest or the fastest.",
+)
+@click.option(
+    "--name",
+    default="",
+    envvar="LLM_ROUTER_MODELS_NAME",
+    show_envvar=True,
+    help="What requests call it; made from the repository's name where not given.",
+)
+@click.option(
+    "--nodes",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    envvar="LLM_ROUTER_MODELS_NODES",
+    show_envvar=True,
+    help="How many nodes shall have it; with 1, the first request has one fetch it.",
+)
+@click.option(
+    "--pin",
+    "pinned",
+    multiple=True,
+    metavar="ID",
+    envvar="LLM_ROUTER_MODELS_PIN",
+    show_envvar=True,
+    help="Node that shall have it; may be given several times.",
+)
+@click.option(
+    "--preload", is_flag=True, envvar="LLM_ROUTER_MODELS_PRELOAD", show_envvar=True, help="Have it in memory there."
+)
+@router_option
+def add_model(
+    place: str, policy: str | None, nodes: int, pinned: tuple[str, ...], router: str, *, preload: bool, **wanted: str
+) -> None:
+    """Register a model: its nodes can fetch it from then on.
+
+    REPO is a repository of Hugging Face (org/name), URL one of its pages or that of a GGUF file.
+    """
+    from llm_router import catalogue_client, client
+
+    placement = {"nodes": nodes, "pinned": pinned, "preload": preload}
+    catalogue_client.add(client.Router(router), place, {**wanted, "policy": policy or "", "placement": placement})
+
+
+@models.command("rm")
+@click.argument("name")
+@click.option(
+    "--files",
+    is_flag=True,
+    envvar="LLM_ROUTER_MODELS_RM_FILES",
+    show_envvar=True,
+    help="Delete what nodes have of it, too.",
+)
+@router_option
+def remove_model(name: str, router: str, *, files: bool) -> None:
+    """Take the model NAME out of the catalogue."""
+    from llm_router import catalogue_client, client
+
+    catalogue_client.remove(client.Router(router), name, files=files)
+
+
+@models.command("pull")
+@click.argument("name")
+@click.option(
+    "--node",
+    default="",
+    envvar="LLM_ROUTER_MODELS_PULL_NODE",
+    show_envvar=True,
+    help="Name or id of the node that shall have it; the router's choice where not given.",
+)
+@router_option
+def pull_model(name: str, node: str, router: str) -> None:
+    """Have a node fetch the model NAME now."""
+    from llm_router import catalogue_client, client
+
+    catalogue_client.pull(client.Router(router), name, node)
 
 
 @commands.command()

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-TIMEOUT = 30.0  # seconds; attaching a server waits for its list of models
+TIMEOUT = 120.0  # seconds; attaching a server waits for its list of models, registering a model for a look at it
 ACCENT = "cyan"
 USABLE = ("online", "suspect")
 NUMBERS = ("models", "in flight", "done", "failed", "cpu", "memory")
@@ -139,32 +139,32 @@ def list_nodes(router: Router, *, as_json: bool) -> None:
     """Print the nodes."""
     nodes = router.nodes()
     if as_json:
-        _print_json(nodes)
+        print_json(nodes)
     elif nodes:
         _print_nodes(nodes, who)
         _print_exclusions(nodes)
         _print_waiting(nodes)
     else:
-        _say(f"No nodes yet. Start one on any machine: llm-router node --router {router.url}")
+        say(f"No nodes yet. Start one on any machine: llm-router node --router {router.url}")
 
 
 def attach(router: Router, server: Attach) -> None:
     """Attach a server and say what became of it."""
     node = router.read(router.call("POST", f"{NODES}/attach", server), NodeView)
-    _say(f"attached {node.name} ({node.state}, {_count(node.models, 'model')}) as {node.id}")
+    say(f"attached {node.name} ({node.state}, {_count(node.models, 'model')}) as {node.id}")
 
 
 def change(router: Router, node_id: str, settings: dict[str, object]) -> None:
     """Change what `settings` names, and say what the node's settings are now."""
     node = router.read(router.call("PATCH", f"{NODES}/{quote(node_id, safe='')}", settings), NodeView)
     shown = {"name": node.name, "tags": ", ".join(node.settings.tags) or "none", "notes": node.settings.notes or "none"}
-    _say("\n".join(f"{label:<6} {value}" for label, value in {**shown, "state": state_of(node)}.items()))
+    say("\n".join(f"{label:<6} {value}" for label, value in {**shown, "state": state_of(node)}.items()))
 
 
 def approve(router: Router, node_id: str) -> None:
     """Let a node join that waits for it."""
     node = router.read(router.call("POST", f"{NODES}/{quote(node_id, safe='')}/approve"), NodeView)
-    _say(f"approved {node.name} ({node.state})")
+    say(f"approved {node.name} ({node.state})")
 
 
 def join(router: Router, *, rotate: bool, as_json: bool) -> None:
@@ -172,34 +172,21 @@ def join(router: Router, *, rotate: bool, as_json: bool) -> None:
     answer = router.call("POST", f"{JOIN}/rotate") if rotate else router.call("GET", JOIN)
     line = router.read(answer, JoinLine)
     if as_json:
-        _print_json(line)
+        print_json(line)
     else:
-        _say(line.command)
+        say(line.command)
 
 
 def remove(router: Router, node_id: str) -> None:
     """Remove a node."""
     router.call("DELETE", f"{NODES}/{quote(node_id, safe='')}")
-    _say(f"removed {node_id}")
+    say(f"removed {node_id}")
 
 
 def lift(router: Router, node_id: str, model: str) -> None:
     """Lift the exclusion of a model on a node."""
     router.call("DELETE", f"{NODES}/{quote(node_id, safe='')}/exclusions/{quote(model, safe='')}")
-    _say(f"{model} may be asked of {node_id} again")
-
-
-def list_models(router: Router, *, as_json: bool) -> None:
-    """Print what can be asked for now."""
-    rows = models_of(router.nodes())
-    if as_json:
-        _print_json(rows)
-    elif rows:
-        _print_table(
-            ["model", "nodes", "in memory"], ([r.model, ", ".join(r.nodes), ", ".join(r.loaded)] for r in rows)
-        )
-    else:
-        _say("No models: no node is online. See `llm-router nodes list`.")
+    say(f"{model} may be asked of {node_id} again")
 
 
 def models_of(nodes: Iterable[NodeView]) -> list[ModelRow]:
@@ -223,12 +210,12 @@ def status(router: Router, *, as_json: bool) -> None:
     flying = sum(n.in_flight for n in nodes)
     if as_json:
         summary = {"router": router.url, "nodes_online": online, "models": [r.model for r in rows], "in_flight": flying}
-        _print_json(summary | {"nodes": nodes})
+        print_json(summary | {"nodes": nodes})
         return
     counts = [f"{online} of {_count(nodes, 'node')} online", _count(rows, "model"), f"{flying} in flight"]
-    _say(f"Router at {router.url}: {', '.join(counts)}")
+    say(f"Router at {router.url}: {', '.join(counts)}")
     if nodes:
-        _say("")
+        say("")
         _print_nodes(nodes, how)
         _print_exclusions(nodes)
 
@@ -267,7 +254,7 @@ class LoginLink(msgspec.Struct):
 def create_key(router: Router, wanted: dict[str, object]) -> None:
     """Make an API key. It alone goes to standard output, so that a script can take it from there."""
     made = router.read(router.call("POST", "/v0/keys", wanted), MadeKey)
-    _say(made.key)
+    say(made.key)
     sys.stderr.write("This is the only time that the key is shown: keep it where your client finds it.\n")
 
 
@@ -276,12 +263,12 @@ def list_keys(router: Router, *, as_json: bool) -> None:
     body = router.call("GET", "/v0/keys")
     keys = router.read(body, list[KeyRow])
     if as_json:
-        _print_json(msgspec.json.decode(body))
+        print_json(msgspec.json.decode(body))
     elif keys:
         columns = ["name", "scope", "models", "expires", "last used", "id"]
-        _print_table(columns, (_key_row(key) for key in keys), numbers=())
+        print_table(columns, (_key_row(key) for key in keys), numbers=())
     else:
-        _say("No keys yet. Make one: llm-router keys create --name NAME")
+        say("No keys yet. Make one: llm-router keys create --name NAME")
 
 
 def _key_row(key: KeyRow) -> list[str]:
@@ -297,13 +284,13 @@ def _date(at: float) -> str:
 def revoke_key(router: Router, name: str) -> None:
     """Revoke an API key, by its name or id."""
     router.call("DELETE", f"/v0/keys/{quote(name, safe='')}")
-    _say(f"revoked {name}")
+    say(f"revoked {name}")
 
 
 def login_link(router: Router) -> None:
     """Print an address that signs one person in at the dashboard."""
     link = router.read(router.call("POST", "/v0/login-links"), LoginLink)
-    _say(f"{router.url}{link.path}")
+    say(f"{router.url}{link.path}")
     sys.stderr.write(f"Whoever opens it first is signed in as an administrator; it ends at {_clock(link.expires)}.\n")
 
 
@@ -317,22 +304,22 @@ def explain(router: Router, model: str, prompt: str | None, *, as_json: bool) ->
         body["messages"] = [{"role": "user", "content": prompt}]
     explanation = router.read(router.call("POST", "/v0/routing/explain", body), Explanation)
     if as_json:
-        _print_json(explanation)
+        print_json(explanation)
     else:
         _print_explanation(explanation)
 
 
 def _print_explanation(explanation: Explanation) -> None:
     """Print the decision, then who was weighed, then who was not."""
-    _say(verdict(explanation))
+    say(verdict(explanation))
     if explanation.candidates:
-        _say("")
+        say("")
         rows = [weighed(c, explanation.node_id) for c in explanation.candidates]
         numbers = ["in flight", *explanation.candidates[0].cost]
-        _print_table(list(rows[0]), (list(row.values()) for row in rows), numbers)
+        print_table(list(rows[0]), (list(row.values()) for row in rows), numbers)
     if explanation.others:
-        _say("")
-        _print_table(["other node", "why not"], ([o.node, o.reason] for o in explanation.others))
+        say("")
+        print_table(["other node", "why not"], ([o.node, o.reason] for o in explanation.others))
 
 
 def verdict(explanation: Explanation) -> str:
@@ -395,14 +382,14 @@ def _converse(router: Router, model: str) -> None:
         try:
             said = input(">>> ")
         except EOFError:
-            _say("")
+            say("")
             return
         if said.strip():
             messages.append({"role": "user", "content": said})
             try:
                 messages.append({"role": "assistant", "content": _answer(router, model, messages)})
             except KeyboardInterrupt:
-                _say("")
+                say("")
                 messages.pop()
 
 
@@ -437,18 +424,20 @@ def _write(text: str) -> None:
     sys.stdout.flush()
 
 
-def _say(line: str) -> None:
+def say(line: str) -> None:
+    """Print a line."""
     _write(f"{line}\n")
 
 
-def _print_json(value: object) -> None:
-    _say(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+def print_json(value: object) -> None:
+    """Print a value as JSON, for people too."""
+    say(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
 
 
 def _print_nodes(nodes: list[NodeView], show: Callable[[NodeView], dict[str, str]]) -> None:
     """Print what `show` says of each, those that can be used first."""
     rows = [show(n) for n in sorted(nodes, key=lambda n: (not is_usable(n), n.name))]
-    _print_table(list(rows[0]), (list(row.values()) for row in rows))
+    print_table(list(rows[0]), (list(row.values()) for row in rows))
 
 
 def who(node: NodeView) -> dict[str, str]:
@@ -483,15 +472,15 @@ def _print_exclusions(nodes: Iterable[NodeView]) -> None:
     """Print which models are kept from which nodes, if any are."""
     rows = [[e.model, node.name, e.reason, _clock(e.until)] for node in nodes for e in node.exclusions]
     if rows:
-        _say("")
-        _print_table(["excluded", "on", "because", "tried again from"], rows)
+        say("")
+        print_table(["excluded", "on", "because", "tried again from"], rows)
 
 
 def _print_waiting(nodes: Iterable[NodeView]) -> None:
     """Say how nodes come in that wait for approval, if any do."""
     commands = [f"  llm-router nodes approve {node.id}" for node in nodes if node.state == "pending"]
     if commands:
-        _say("\n".join(["", "To let in who is pending:", *commands]))
+        say("\n".join(["", "To let in who is pending:", *commands]))
 
 
 def _clock(at: float) -> str:
@@ -499,7 +488,8 @@ def _clock(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).astimezone().strftime("%H:%M:%S")
 
 
-def _print_table(columns: list[str], rows: Iterable[list[str]], numbers: Collection[str] = NUMBERS) -> None:
+def print_table(columns: list[str], rows: Iterable[list[str]], numbers: Collection[str] = NUMBERS) -> None:
+    """Print a table; the columns of `numbers` stand to the right."""
     from rich.table import Table  # noqa: PLC0415 - 80 ms that a chat must not pay
     from rich.text import Text  # noqa: PLC0415 - as above
 

@@ -46,6 +46,8 @@ from llm_router.router.joining import Door, JoinToken
 from llm_router.router.ledger import Ledger
 from llm_router.router.live import Live
 from llm_router.router.metrics import Metrics
+from llm_router.router.models.all import models_of
+from llm_router.router.ollama_api.actions import Nodes
 from llm_router.router.prober import Prober
 from llm_router.router.publisher import Publisher
 from llm_router.router.retention import Retention
@@ -100,6 +102,8 @@ async def serving(config: RouterConfig) -> AsyncIterator[int]:
         door = Door(JoinToken(config.home / "router" / "join-token"), Trust(config.trust), config.join)
         fleet = Fleet(registry, credentials, prober, publish, ledger.touch, door)
         fleet.restore(await database.run(queries.load_nodes))
+        asked = Nodes(registry, session, every=config.pull_to == "all", look=prober.looked)
+        models = await stack.enter_async_context(models_of(config, database, session, registry, asked, publish.tell))
         reach = Reach(config)
         bodies = _bodies(config, database, stack)
         retention = Retention(database, config.retention_days)
@@ -120,6 +124,8 @@ async def serving(config: RouterConfig) -> AsyncIterator[int]:
             greeter=Greeter(config, partial(join_line, door.token, reach)),
             metrics=Metrics(registry, scheduler, ledger, lag),
             access=access,
+            models=models,
+            credentials=credentials,
             token=door.token,
             reach=reach,
             tell=publish.tell,
@@ -137,11 +143,13 @@ async def serving(config: RouterConfig) -> AsyncIterator[int]:
             record=ledger.request,
             bodies=bodies,
             traced=is_wanted(os.environ),
+            unloads=True,
             failed=fleet.request_failed,
             restored=fleet.trial_went_well,
             sign_every=SIGN_EVERY,
             answer_timeout=config.answer_timeout,
             token_timeout=config.token_timeout,
+            fetch_timeout=config.fetch_timeout,
         )
         publish.also(plane.changed)
         gateway = Gateway(plane, config, access.guard)

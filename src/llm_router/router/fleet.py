@@ -111,7 +111,7 @@ class Fleet:
         except RegistrationRefused as refusal:
             self._refuse(message, secret, refusal, new=new)
             raise
-        self._publish(self.registry.list_models(message.node_id, listing.models, time.monotonic()))
+        self._publish(self.registry.list_models(message.node_id, listing.models, time.monotonic(), listing.entries))
 
     async def _pull_some(self, address: Address, access: str) -> Listing:
         try:
@@ -208,7 +208,7 @@ class Fleet:
             local=is_here(address.host),
         )
         added = signed(self.registry.add(node, now), by)
-        self._publish([*added, *self.registry.list_models(node_id, listing.models, now)])
+        self._publish([*added, *self.registry.list_models(node_id, listing.models, now, listing.entries)])
         self.registry.heartbeat(node_id, Heartbeat(loaded=list(listing.loaded)), now)
         self._prober.watch(node_id)
         return node

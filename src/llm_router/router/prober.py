@@ -89,6 +89,11 @@ class Prober:
         else:
             self._looks[node_id] = self._spawn(self._look(node_id))
 
+    async def looked(self, node_id: str) -> None:
+        """Look at a node, and wait until a look that begins after this call is done."""
+        self.look(node_id)
+        await asyncio.wait([self._looks[node_id]])  # wait, not await: the look is not cancelled with us
+
     def watch(self, node_id: str) -> None:
         """Look at an attached server every `probe_every` seconds from now on, until it is removed."""
         if node_id not in self._watches:
@@ -160,7 +165,7 @@ class Prober:
         changes = self._registry.signal(node.id, signal, now)
         if node.kind != "agent":  # it cannot report, so this look is its report
             changes += self._registry.heartbeat(node.id, Heartbeat(loaded=list(seen.loaded)), now)
-        return [*changes, *self._registry.list_models(node.id, seen.models, now)]
+        return [*changes, *self._registry.list_models(node.id, seen.models, now, seen.entries)]
 
 
 def meaning(kind: NodeKind, state: State, *, answered: bool) -> Signal | None:

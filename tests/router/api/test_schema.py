@@ -13,7 +13,8 @@ from llm_router.router.api.schema import OPEN, PATH, TAGS, operations
 
 Document = dict[str, Any]
 
-NO_SCHEMA = {"text/event-stream", "text/csv", "text/plain"}  # what is no JSON has no type of ours
+# What is no JSON has no type of ours.
+NO_SCHEMA = {"text/event-stream", "text/csv", "text/plain", "application/octet-stream"}
 
 
 @pytest.fixture
@@ -73,8 +74,10 @@ def test_an_example_can_be_read_as_what_it_is_of(name: str) -> None:
 
 
 async def test_answers_have_types(document: Document) -> None:
-    """No answer of `/v0` is just anything."""
+    """No answer of `/v0` is just anything; one to HEAD is nothing."""
     for path, method, operation in ours(document):
+        if method == "head":
+            continue
         good = [answer for status, answer in operation["responses"].items() if status < "3"]
         assert good, f"{method} {path}"
         for kind, content in ((k, c) for answer in good for k, c in answer.get("content", {}).items()):

@@ -11,6 +11,7 @@ from llm_router.contract import NodeSettings
 from llm_router.core.usage import RequestRecord
 from llm_router.router.store import migrate, queries, schema
 from llm_router.router.store.database import Database, revision
+from llm_router.router.store.models import load_models
 from llm_router.router.store.queries import KeptRequest, RequestFilter
 
 ROWS = """
@@ -100,6 +101,14 @@ async def test_0007_lets_everybody_in_as_before(tmp_path: Path) -> None:
     await database.open()
     (node,) = await database.run(queries.load_nodes)
     assert (node.name, node.secret_hash, node.access) == ("box", "hash", "")
+    await database.close()
+
+
+async def test_0008_begins_with_an_empty_catalogue(tmp_path: Path) -> None:
+    """What nodes have, they have; nothing is registered (requirement H6)."""
+    database = Database(database_of(tmp_path / "router.db", "0007"))
+    await database.open()
+    assert await database.run(load_models) == []
     await database.close()
 
 

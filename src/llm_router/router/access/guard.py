@@ -13,7 +13,7 @@ A request is looked at in this order; the first line that fits says what happens
 
 What is asked for is one of three:
 
-    public     GET /health, GET and POST /login; what nodes say, which they prove by secrets of their own
+    public     GET /health, GET and POST /login; what nodes say and fetch, which they prove by secrets of their own
     inference  the inference paths, and the lists of models: any key
     admin      everything else, and every path that nobody thought of: an admin key, or a session
 """
@@ -27,6 +27,7 @@ from llm_router.config import RouterConfig
 from llm_router.errors import Forbidden, HostNotAllowed, RouterError, TooManyAttempts, Unauthorized
 from llm_router.gateway.guard import Grant, Scope
 from llm_router.gateway.trust import Trust
+from llm_router.models.manifest import NODE_ID
 from llm_router.router.access.hosts import Hosts
 from llm_router.router.access.keys import Keys, is_ours
 from llm_router.router.access.sessions import Sessions
@@ -46,6 +47,8 @@ _MODEL = b"/v1/models/"
 _LOGIN = b"/login"
 _PUBLIC = frozenset({b"/health", _LOGIN})
 _NODES = re.compile(rb"/v0/nodes(?:/[A-Za-z0-9._-]{1,128}/(?:heartbeat|goodbye))?")
+_FETCHED = re.compile(rb"/v0/nodes/[A-Za-z0-9._-]{1,128}/models|/v0/models/registry/.*|/v1/models/blob/.*")
+_NODE_ID = NODE_ID.encode()
 
 SHOWN = 80  # characters of a name that its refusal repeats
 
@@ -163,6 +166,8 @@ def need(head: RequestHead) -> Need:
     # A node is no browser: a page that is taken for one of ours must not register one.
     if head.method == b"POST" and not head.origin and _NODES.fullmatch(path):
         return "public"
+    if _FETCHED.fullmatch(path):
+        return "public" if reads and head.header(_NODE_ID) else "admin"
     return "inference" if reads and (path in _LISTS or path.startswith(_MODEL)) else "admin"
 
 

@@ -26,9 +26,12 @@ from llm_router.contract import (
     Seen,
 )
 from llm_router.core.usage import RequestRecord
+from llm_router.models.gguf import Facts
+from llm_router.models.manifest import Manifest, ModelFile, Offer
 from llm_router.router.access.keys import KeyView, NewKey
 from llm_router.router.api.health import Health, LedgerHealth
 from llm_router.router.api.keys import LoginLink, MadeKey
+from llm_router.router.models.entry import CatalogueModel, FileView, ModelChange, NewModel, Placement
 from llm_router.router.settings import SettingsChange
 from llm_router.router.store.bodies import Body
 from llm_router.router.store.queries import KeptEvent, KeptRequest
@@ -39,7 +42,14 @@ _AT = 1767225600.0  # 2026-01-01T00:00:00Z
 _GB = 1_000_000_000
 
 # Of the parameters in paths, by name.
-PARAMETERS = {"node_id": _ID, "model_id": _MODEL, "model": _MODEL, "request_id": "req_01hq3v9w", "name": "ci"}
+PARAMETERS = {
+    "node_id": _ID,
+    "model_id": _MODEL,
+    "model": _MODEL,
+    "path": f"{_MODEL}/manifest.json",
+    "request_id": "req_01hq3v9w",
+    "name": "ci",
+}
 
 _GPU = Gpu("NVIDIA GeForce RTX 4090", 24 * _GB, 6 * _GB, 37.0, 61.0, "cuda", "550.54", "8.9")
 _RUNTIME = RuntimeFacts("ollama", "0.12.0", 4)
@@ -106,6 +116,36 @@ _REQUEST = RequestRecord(
     error="",
     waited=0.0,
 )
+_REPO = "Qwen/Qwen2.5-0.5B-Instruct-GGUF"
+_SHA256 = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+_FILE = FileView("qwen2.5-0.5b-instruct-q4_k_m.gguf", 491_400_032, _SHA256)
+_PLACEMENT = Placement(2, [_ID])
+_CATALOGUE_MODEL = CatalogueModel(
+    name="qwen2.5-0.5b-instruct:q4_k_m",
+    display_name="Qwen 2.5, the small one",
+    format="gguf",
+    url=f"https://huggingface.co/{_REPO}",
+    files=[_FILE],
+    size=_FILE.size,
+    memory=980_000_000,
+    architectures=["qwen2"],
+    quantization="Q4_K_M",
+    context=32_768,
+    chat_template=True,
+    placement=_PLACEMENT,
+    created=_AT,
+)
+_FACTS = Facts(3, architecture="qwen2", name="Qwen2.5", context=32_768, blocks=24, embedding=896, tensors=291)
+_MODEL_FILE = ModelFile(_FILE.name, _FILE.size, _SHA256, f"https://huggingface.co/{_REPO}/resolve/main/{_FILE.name}")
+_MANIFEST = Manifest(
+    _CATALOGUE_MODEL.name,
+    "gguf",
+    [_MODEL_FILE],
+    runtimes=["llamacpp"],
+    url=_CATALOGUE_MODEL.url,
+    architectures=["qwen2"],
+    facts=_FACTS,
+)
 _KEY = KeyView("k_5d1f", "ci", "inference", [_MODEL], _AT, _AT + 30 * 86_400, 0.0)
 _CANDIDATE = Candidate(_ID, "atelier", 4, 1, loaded=True, cost={"cost": 0.31, "prefill": 0.05, "decode": 0.26})
 _OTHER = NotCandidate("b81e4c0d7a2f4936", "cellar", "offline")
@@ -129,6 +169,15 @@ EXAMPLES: dict[str, msgspec.Struct] = {
         _CANDIDATE,
         _OTHER,
         _EXPLANATION,
+        _FILE,
+        _PLACEMENT,
+        _CATALOGUE_MODEL,
+        _FACTS,
+        _MODEL_FILE,
+        _MANIFEST,
+        Offer(_MANIFEST, wanted=True),
+        NewModel(repo=_REPO, policy="speed", display_name="Qwen 2.5, the small one", placement=_PLACEMENT),
+        ModelChange(placement=_PLACEMENT),
         Registered(_ID, "online", "3q2-7wEAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"),
         Seen("online", _SETTINGS),
         Attach("http://192.0.2.9:11434", "ollama", "cellar", 2),

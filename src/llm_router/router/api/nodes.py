@@ -1,5 +1,6 @@
 """`/v0/nodes`: agents register and report, operators look, attach, change settings, lift exclusions and remove."""
 
+from collections.abc import Callable
 from urllib.parse import unquote
 
 from litestar import Request, Response, delete, get, patch, post
@@ -8,6 +9,7 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath, JSONBody
 
 from llm_router.contract import NODES, Attach, Heartbeat, NodeView, Registered, Registration, Seen
+from llm_router.core.health import State as Health
 from llm_router.errors import NodeNotFound, NotExcluded, RegistrationRefused, WrongSecret
 from llm_router.router.access.who import who
 from llm_router.router.api.refusals import also, refusals
@@ -22,12 +24,12 @@ REPORT_SIZE = 256 * 1024  # bytes: a machine with a hundred runtimes, or a thous
 FORWARDED = ("forwarded", "x-forwarded-for", "x-real-ip")  # headers of proxies (RFC 7239, and what was there before)
 
 
-def node_routes(fleet: Fleet, ledger: Ledger) -> list[HTTPRouteHandler]:
-    """The handlers; what they raise is `fleet`'s to say, and `control_app`'s to show."""
-    return [*_agent_routes(fleet), *_operator_routes(fleet, ledger)]
+def node_routes(fleet: Fleet, ledger: Ledger, catalogue: Callable[[str], int]) -> list[HTTPRouteHandler]:
+    """The handlers; what they raise is `fleet`'s to say, and `control_app`'s to show. `catalogue`: of `Seen`."""
+    return [*_agent_routes(fleet, catalogue), *_operator_routes(fleet, ledger)]
 
 
-def _agent_routes(fleet: Fleet) -> list[HTTPRouteHandler]:
+def _agent_routes(fleet: Fleet, catalogue: Callable[[str], int]) -> list[HTTPRouteHandler]:
     @post(
         NODES,
         request_max_body_size=REPORT_SIZE,
@@ -48,7 +50,8 @@ def _agent_routes(fleet: Fleet) -> list[HTTPRouteHandler]:
     async def heartbeat(request: Call, node_id: FromPath[str], data: JSONBody[Heartbeat]) -> Seen:
         """An agent reports; the answer tells it the state and settings that it has. 404: it has to register first."""
         node = fleet.heartbeat(node_id, data, _bearer(request))
-        return Seen(node.state.value, node.settings)
+        offered = 0 if node.state is Health.PENDING else catalogue(node_id)
+        return Seen(node.state.value, node.settings, offered)
 
     @post(NODES + "/{node_id:str}/goodbye", status_code=204, responses=refusals(NodeNotFound, WrongSecret))
     async def goodbye(request: Call, node_id: FromPath[str]) -> None:

@@ -44,7 +44,7 @@ ABOUT = (
 )
 TAGS = {
     "nodes": "The machines: how they register and report, and what operators do with them.",
-    "models": "What can be asked for now, as Ollama and OpenAI list it.",
+    "models": "What can be asked for now, as Ollama and OpenAI list it, and the catalogue that nodes fetch from.",
     "history": "What was asked and what happened, as lists, as files and as a live stream.",
     "routing": "Which node would answer, and why.",
     "access": "API keys, login links, sessions.",
@@ -69,7 +69,12 @@ OPEN = {
     ("post", NODES + "/{node_id}/goodbye"): NODE,
 }
 # Media types of answers that are no JSON.
-ALSO = {"/v0/events": ("text/event-stream", "text/csv"), "/v0/requests": ("text/csv",)}
+ALSO = {
+    "/v0/events": ("text/event-stream", "text/csv"),
+    "/v0/requests": ("text/csv",),
+    "/v0/models/registry/{path}": ("application/octet-stream",),
+    "/v1/models/blob/{model}": ("application/octet-stream",),
+}
 METHODS = ("get", "head", "post", "put", "patch", "delete")
 OLLAMA_ERROR = "OllamaError"
 STYLE = (

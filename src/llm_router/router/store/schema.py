@@ -3,9 +3,9 @@
 A change here needs a migration in `migrations/versions` and a new HEAD.
 """
 
-from sqlalchemy import JSON, Boolean, Column, Float, Integer, MetaData, String, Table
+from sqlalchemy import JSON, BigInteger, Boolean, Column, Float, Integer, MetaData, String, Table
 
-HEAD = "0007"  # the revision that these tables are; compared at start, so that Alembic is loaded only when needed
+HEAD = "0008"  # the revision that these tables are; compared at start, so that Alembic is loaded only when needed
 
 metadata = MetaData()
 
@@ -114,4 +114,18 @@ sessions = Table(
     Column("name", String, nullable=False),
     Column("created", Float, nullable=False),
     Column("expires", Float, nullable=False),
+)
+
+# The catalogue. `manifest` and `placement` as JSON: nothing is looked for by what is in them.
+models = Table(
+    "models",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("manifest", JSON, nullable=False),
+    Column("placement", JSON, nullable=False),
+    Column("memory", BigInteger, nullable=False),
+    Column("quantization", String, nullable=False),
+    Column("context", Integer, nullable=False),
+    Column("chat_template", Boolean, nullable=False),
+    Column("created", Float, nullable=False),
 )
