@@ -33,6 +33,19 @@ export async function call(method, path, body) {
   return text ? JSON.parse(text) : undefined;
 }
 
+/** The records of a body that has one per line, as JSON. */
+export async function* records(body) {
+  const reader = body.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = "";
+  for (;;) {
+    const { value, done } = await reader.read();
+    const lines = (rest + (value ?? "")).split("\n");
+    rest = done ? "" : lines.pop();
+    for (const line of lines) if (line.trim()) yield JSON.parse(line);
+    if (done) return;
+  }
+}
+
 async function refusal(response) {
   if (response.status === 401) signedOut.dispatchEvent(new Event("signedout"));
   const text = await response.text();
@@ -53,6 +66,18 @@ export const nodes = {
   approve: (id) => call("POST", `/v0/nodes/${idOf(id)}/approve`),
   lift: (id, model) => call("DELETE", `/v0/nodes/${idOf(id)}/exclusions/${idOf(model)}`),
   attach: (fields) => call("POST", "/v0/nodes/attach", fields),
+};
+
+const pathOf = (model) => model.split("/").map(encodeURIComponent).join("/"); // its slashes are the path's
+
+/** The catalogue, and what Ollama's own endpoints do on one node. */
+export const models = {
+  list: () => call("GET", "/v0/models"),
+  add: (fields) => call("POST", "/v0/models", fields),
+  change: (name, fields) => call("PATCH", `/v0/models/${pathOf(name)}`, fields),
+  remove: (name, files) => call("DELETE", `/v0/models/${pathOf(name)}${query({ files })}`),
+  pull: async (name, node) => records((await ask("POST", `/api/pull${query({ node })}`, { model: name })).body),
+  erase: (name, node) => call("DELETE", `/api/delete${query({ node })}`, { model: name }),
 };
 
 export const keys = {

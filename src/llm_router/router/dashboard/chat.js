@@ -1,6 +1,6 @@
 // A streamed chat with the router's /api/chat: one JSON record per line.
 
-import { ask } from "./api.js";
+import { ask, records } from "./api.js";
 
 /**
  * Ask, and hand over what comes. `told({node, id})` when the answer begins, `said(content, thinking)` with each piece.
@@ -16,16 +16,4 @@ export async function chat(model, messages, signal, told, said) {
     if (record.done) last = record;
   }
   return last;
-}
-
-async function* records(body) {
-  const reader = body.pipeThrough(new TextDecoderStream()).getReader();
-  let rest = "";
-  for (;;) {
-    const { value, done } = await reader.read();
-    const lines = (rest + (value ?? "")).split("\n");
-    rest = done ? "" : lines.pop();
-    for (const line of lines) if (line.trim()) yield JSON.parse(line);
-    if (done) return;
-  }
 }

@@ -3,8 +3,8 @@
 import { h } from "./dom.js";
 import { t } from "./i18n.js";
 
-/** A model's name, and how it is there. */
-export function chip(model, loaded, excluded) {
-  const kind = excluded ? "excluded" : loaded ? "loaded" : "";
+/** A model's name, and how it is on a node: kept from it, in its memory, or to be fetched first. */
+export function chip(model, node) {
+  const kind = node.excluded.includes(model) ? "excluded" : node.loaded.includes(model) ? "loaded" : node.offered.includes(model) ? "offered" : "";
   return h("li", { class: `chip ${kind}`, title: kind ? `${model} – ${t(kind)}` : model }, h("span", { class: "chip-name" }, model), kind && h("span", { class: "visually-hidden" }, ` (${t(kind)})`));
 }

@@ -15,6 +15,7 @@ const SHOWN = 1000; // events in the page: further back, a search or the API goe
 const MOODS = {
   "node.added": "good", "node.registered": "good", "node.online": "good", "node.approved": "good", "node.model_restored": "good",
   "node.offline": "bad", "node.refused": "bad", "node.model_excluded": "bad", "access.refused": "bad",
+  "model.added": "good", "model.changed": "", "model.removed": "warm",
   "node.suspect": "warm", "node.pending": "warm", "key.revoked": "warm", "join.token_rotated": "warm",
 };
 

@@ -101,17 +101,18 @@ export class NodeCard extends HTMLElement {
     node.progress.forEach((what, i) => this.progress.children[i].set(what, say.progressText(what)));
     show(this.progress, node.progress.length > 0);
     show(this.models, node.models.length > 0);
-    fill(this.models, [node.models, node.loaded, node.excluded], () => chips(node));
+    fill(this.models, [node.models, node.loaded, node.excluded, node.offered], () => chips(node));
   }
 }
 
-/** The loaded ones first, then those that are excluded, for they are what one looks for. */
+/** The loaded ones first, then those that are excluded, for they are what one looks for; last what it does not have yet. */
 function chips(node) {
   const loaded = new Set(node.loaded);
   const excluded = new Set(node.excluded);
-  const weight = (model) => (loaded.has(model) ? 0 : excluded.has(model) ? 1 : 2);
+  const offered = new Set(node.offered);
+  const weight = (model) => (loaded.has(model) ? 0 : excluded.has(model) ? 1 : offered.has(model) ? 3 : 2);
   const sorted = [...node.models].sort((a, b) => weight(a) - weight(b));
-  const shown = sorted.slice(0, MODELS).map((model) => chip(model, loaded.has(model), excluded.has(model)));
+  const shown = sorted.slice(0, MODELS).map((model) => chip(model, node));
   const rest = sorted.length - MODELS;
   return rest > 0 ? [...shown, h("li", { class: "chip more" }, `+${count(rest)}`)] : shown;
 }

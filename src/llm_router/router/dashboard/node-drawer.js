@@ -62,7 +62,7 @@ export class NodePane extends HTMLElement {
     fill(this.live, this.#pairs(node), () => facts(this.#pairs(node)));
     fill(this.exclusions, node.exclusions, () => this.#exclusions(node));
     show(this.exclusions, node.exclusions.length > 0);
-    fill(this.models, [node.models, node.loaded, node.excluded], () => modelList(node));
+    fill(this.models, [node.models, node.loaded, node.excluded, node.offered], () => modelList(node));
   }
 
   #updateBars(node) {
@@ -147,9 +147,14 @@ function gpuLine(gpu) {
 }
 
 function modelList(node) {
-  const chips = node.models.map((model) => chip(model, node.loaded.includes(model), node.excluded.includes(model)));
+  const held = say.heldBy(node);
+  const chips = (models) => h("ul", { class: "chips" }, models.map((model) => chip(model, node)));
   const none = h("p", { class: "hint" }, t("no.models"));
-  return [h("h3", {}, t("models.n", { n: node.models.length })), chips.length ? h("ul", { class: "chips" }, chips) : none];
+  return [
+    h("h3", {}, t("models.n", { n: held.length })),
+    held.length ? chips(held) : none,
+    node.offered.length > 0 && [h("h3", { class: "next" }, t("offered.title")), chips(node.offered)],
+  ];
 }
 
 customElements.define("lr-node-pane", NodePane);

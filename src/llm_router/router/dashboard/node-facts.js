@@ -23,6 +23,12 @@ export function lastingOf(node) {
 /** Requests may be sent to it. */
 export const isUp = (node) => node.state === "online" || node.state === "suspect";
 
+/** The models that it has, without those that it would have to fetch first. */
+export function heldBy(node) {
+  const offered = new Set(node.offered);
+  return node.models.filter((model) => !offered.has(model));
+}
+
 /** Response time in words. */
 export const latencyOf = (node) => duration(node.latency ?? 0);
 
@@ -48,9 +54,10 @@ export function gpuText(gpu) {
 
 /** "43% · 12 MB/s · 2 min left", as far as it is known. */
 export function progressText(what) {
+  const waits = !what.total || /^(waiting|is tried)/.test(what.step); // how far it is, then, is not what one wants to know
   const left = what.rate > 0 && what.total > what.done ? (what.total - what.done) / what.rate : 0;
   const parts = [
-    what.total ? percent((100 * what.done) / what.total) : tOr(`step.${what.step}`, what.step),
+    waits ? tOr(`step.${what.step}`, what.step) : percent((100 * what.done) / what.total),
     what.rate > 0 && `${bytes(what.rate)}/${t("unit.s")}`,
     left > 0 && t("left", { time: span(left) }),
   ];
@@ -67,4 +74,3 @@ export function words(node) {
 export const ORDER = ["pending", "suspect", "registering", "online", "drained", "offline"];
 
 export const rank = (node) => ORDER.indexOf(stateOf(node));
-

@@ -23,7 +23,7 @@ const COLUMNS = [
   ["cpu", "c-num c-wide", (node) => -node.cpu],
   ["memory", "c-num c-mid", (node) => -node.memory],
   ["gpu", "c-num c-wide", (node) => -(say.gpuOf(node)?.utilization ?? -1)],
-  ["models", "c-num c-mid", (node) => -node.models.length],
+  ["models", "c-num c-mid", (node) => -say.heldBy(node).length],
   ["uptime", "c-num c-last", (node) => -say.uptimeOf(node)],
 ];
 
@@ -99,7 +99,7 @@ function update(row, node) {
     agent ? percent(node.cpu) : "–",
     agent ? percent(node.memory) : "–",
     gpu ? percent(gpu.utilization) : "–",
-    count(node.models.length),
+    count(say.heldBy(node).length),
     say.lastingOf(node),
   ];
   texts.forEach((text, i) => put(row.fields[i], text));

@@ -151,7 +151,10 @@ export const facts = (pairs) =>
 /** Said in passing, at the edge; screen readers hear it too. */
 export function say(words, kind = "") {
   const toast = h("div", { class: `toast ${kind}` }, words);
-  document.querySelector(".toasts").append(toast);
+  const toasts = document.querySelector(".toasts");
+  const front = [...document.querySelectorAll("dialog[open]")].at(-1); // what lies behind it is neither seen nor read out
+  if (front && !front.contains(toasts)) front.append(toasts);
+  toasts.append(toast);
   setTimeout(() => toast.remove(), 6000); // ms; long enough to read a sentence twice
 }
 

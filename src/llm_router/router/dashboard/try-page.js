@@ -8,6 +8,8 @@ import { t } from "./i18n.js";
 import { explain } from "./explain.js";
 import { button, choice } from "./parts.js";
 import { icon } from "./icons.js";
+import { upOf, whereIs } from "./model-facts.js";
+import { progressText } from "./node-facts.js";
 import { store } from "./store.js";
 
 const kept = { model: "", messages: [], turns: [] }; // a conversation outlives a look at another page
@@ -40,25 +42,35 @@ export class TryPage extends HTMLElement {
 
   #toolbar() {
     this.picker = h("span", { class: "picker" });
+    this.first = h("span", { class: "row-note", hidden: true }, icon("download"), t("fetched.first"));
     const fresh = button(t("new.chat"), () => this.#clear(), { sign: "plus" });
-    return h("div", { class: "toolbar" }, h("span", { class: "field-label" }, t("model")), this.picker, h("span", { class: "spacer" }), fresh);
+    return h("div", { class: "toolbar" }, h("span", { class: "field-label" }, t("model")), this.picker, this.first, h("span", { class: "spacer" }), fresh);
   }
 
   /** The models that can be asked for, rebuilt only if they are others. */
   #models(again = false) {
+    this.#note();
     const up = [...store.nodes.values()].filter((node) => node.state === "online" || node.state === "suspect");
     const names = [...new Set(up.flatMap((node) => node.models))].sort(byName);
     const key = names.join("\n");
     if (this.shown === key && !again) return;
     this.shown = key;
-    if (!names.includes(kept.model)) kept.model = names[0] ?? "";
+    if (names.length && !names.includes(kept.model)) kept.model = names[0]; // none yet: an address may have named one
     const options = names.length ? names.map((name) => [name, name]) : [["", t("no.model")]];
     this.picker.replaceChildren(choice(t("model"), options, (value) => this.#choose(value), kept.model));
+    this.#note();
     this.#explain();
+  }
+
+  /** Whether a node has it, or the first message will have it fetched. */
+  #note() {
+    const at = whereIs(kept.model);
+    show(this.first, upOf(at.held).length === 0 && upOf(at.offered).length > 0);
   }
 
   #choose(model) {
     kept.model = model;
+    this.#note();
     this.#explain();
   }
 
@@ -142,7 +154,8 @@ export class Answer extends HTMLElement {
     this.thoughts = h("p", { class: "thoughts-text" });
     this.thinking = h("details", { class: "thoughts", hidden: true }, h("summary", {}, t("thinking")), this.thoughts);
     this.facts = h("p", { class: "answer-facts" });
-    this.append(this.thinking, this.text, this.facts);
+    this.fetching = h("div", { class: "progresses fetching", hidden: true }, h("lr-progress"));
+    this.append(this.thinking, this.text, this.fetching, this.facts);
   }
 
   async run(model, messages, signal) {
@@ -155,18 +168,29 @@ export class Answer extends HTMLElement {
       this.foot();
     };
     const said = (content, thinking) => this.#said(content, thinking, began);
+    const unwatch = store.watch("nodes", () => this.#fetching(model));
     try {
       this.#ended(await chat(model, messages, signal, told, said), began);
     } catch (error) {
       this.append(h("p", { class: error.name === "AbortError" ? "hint" : "error-text" }, error.name === "AbortError" ? t("stopped") : error.message));
     }
+    unwatch();
+    show(this.fetching, false);
     this.classList.remove("running");
     this.foot();
+  }
+
+  /** Before the first word: a node may have to fetch the model, and says how far it is. */
+  #fetching(model) {
+    const [on] = this.first === undefined ? whereIs(model).fetching : [];
+    show(this.fetching, on !== undefined);
+    if (on) this.fetching.firstChild.set({ ...on.what, name: t("fetched.by", { node: on.node.name }) }, progressText(on.what));
   }
 
   #said(content, thinking, began) {
     if (!content && !thinking) return;
     this.first ??= (performance.now() - began) / 1000;
+    show(this.fetching, false);
     this.pieces = (this.pieces ?? 0) + 1;
     this.seconds = (performance.now() - began) / 1000;
     this.content += content;
