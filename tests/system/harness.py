@@ -18,6 +18,7 @@ from typing import Any, Self, TypeVar
 
 import msgspec
 from tests.doubles.fake_runtime import Counters
+from tests.doubles.hub import Count, Options
 
 from llm_router.contract import Explanation, NodeView
 from llm_router.core.usage import RequestRecord
@@ -27,6 +28,7 @@ T = TypeVar("T")
 
 HELLO = "hello-world"  # the built-in model
 FAKE = Path(__file__).parents[1] / "doubles" / "fake_runtime.py"
+HUB = Path(__file__).parents[1] / "doubles" / "hub.py"
 COMMAND = [sys.executable, "-m", "llm_router"]
 START = 60.0  # seconds; what a start takes on a busy machine, and no test waits for it in vain
 LOOK = 0.05  # seconds between looks
@@ -258,6 +260,37 @@ class Fake(Process):
         assert call(self.url, "POST", "/_models", models).status == 200
 
 
+class Hub(Process):
+    """`tests/doubles/hub.py`."""
+
+    cdn = ""  # where the bytes come from
+
+    def start(self) -> Self:
+        super().start()
+        assert self.process.stdout is not None
+        self.cdn = self.process.stdout.readline().decode().strip()
+        return self
+
+    def options(self) -> list[str]:
+        """Of a router that may fetch from it, and from nowhere else."""
+        return ["--hf-endpoint", self.url, "--model-origins", f"{self.url}/*", "--model-origins", f"{self.cdn}/*"]
+
+    def set(self, **options: object) -> None:
+        assert call(self.url, "POST", "/_options", Options(**options)).status == 204  # type: ignore[arg-type]
+
+    def held(self) -> None:
+        """Wait until a transfer stands still."""
+        assert call(self.url, "GET", "/_held").status == 204
+
+    def release(self) -> None:
+        assert call(self.url, "POST", "/_release").status == 204
+
+    def count(self, file: str) -> Count:
+        """What was sent of a file, named with its repository."""
+        counts = msgspec.json.decode(call(self.url, "GET", "/_counts").body, type=dict[str, Count])
+        return counts.get(file, Count())
+
+
 class House:
     """A router and its nodes, in one directory. `close` ends what is left of them."""
 
@@ -291,6 +324,18 @@ class House:
         self.processes.append(fake.start())
         fake.command += ["--port", fake.url.rsplit(":", 1)[1]]
         return fake
+
+    def publish(self, path: str, content: bytes) -> None:
+        """Have the hub offer this file of a repository."""
+        file = self.directory / "hub" / path
+        file.parent.mkdir(parents=True)
+        file.write_bytes(content)
+
+    def hub(self) -> Hub:
+        """Start a hub of models that has what was published."""
+        hub = Hub("hub", [sys.executable, str(HUB), str(self.directory / "hub")], self.directory)
+        self.processes.append(hub.start())
+        return hub
 
     def logs(self) -> str:
         return "\n".join(f"=== {p.name}\n{p.text()}" for p in self.processes)

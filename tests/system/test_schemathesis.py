@@ -10,7 +10,9 @@ import pytest
 from tests.system import only_here
 from tests.system.harness import House, call
 
-from llm_router.router.api.examples import PARAMETERS
+from llm_router.node.models.builtin import model_bytes
+from llm_router.router.api.examples import EXAMPLES, PARAMETERS
+from llm_router.router.models.entry import FileView, NewModel
 
 SECONDS = 40  # of fuzzing; what it does before that takes some more
 CHECKS = (
@@ -28,10 +30,14 @@ PROGRAM = shutil.which("schemathesis", path=Path(sys.executable).parent)
 def test_the_api_is_what_its_document_says(house: House) -> None:
     """Issue 7: no 5xx, and every answer has a status, a type and a shape that the document names for it.
 
-    The router knows a node that is there all the time, and the example's.
+    The router knows a node that is there all the time, and the example's; and a hub that has the example's model.
     """
     fake = house.fake(kind="both", models="llama3:8b")
-    router = house.router()
+    entry, file = EXAMPLES["NewModel"], EXAMPLES["FileView"]
+    assert isinstance(entry, NewModel)
+    assert isinstance(file, FileView)
+    house.publish(f"{entry.repo}/{file.name}", model_bytes())
+    router = house.router(*house.hub().options())
     router.attach(fake)
     assert PROGRAM is not None
     command = [PROGRAM, "--no-color", "run", f"{router.url}/schema/openapi.json", "--checks", ",".join(CHECKS)]
