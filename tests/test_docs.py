@@ -12,6 +12,7 @@ import pytest
 from llm_router import errors
 from llm_router.cli import commands
 from llm_router.config import NodeConfig, RouterConfig
+from llm_router.models import failures
 from llm_router.router.api.routes import all_routes
 from llm_router.wire.dialects.anthropic import ANTHROPIC
 from llm_router.wire.dialects.ollama import OLLAMA
@@ -20,7 +21,9 @@ from llm_router.wire.dialects.openai import OPENAI
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 DOCS = "\n".join(page.read_text("utf-8") for page in PAGES)
-NOTHING: Any = SimpleNamespace(registry=None)  # handlers are made, not called
+# Handlers are made, not called.
+MODELS = SimpleNamespace(catalogue=None, offers=SimpleNamespace(number=None), depot=None, nodes=None, drop_files=None)
+NOTHING: Any = SimpleNamespace(registry=None)
 
 
 def command_lines(group: click.Group = commands, path: str = "llm-router") -> list[str]:
@@ -33,7 +36,8 @@ def command_lines(group: click.Group = commands, path: str = "llm-router") -> li
 
 def routes() -> set[str]:
     """Every path with its methods, as `GET /v0/nodes/{node_id}`."""
-    handlers = all_routes(**dict.fromkeys(inspect.signature(all_routes).parameters, NOTHING))
+    parts = dict.fromkeys(inspect.signature(all_routes).parameters, NOTHING) | {"models": MODELS}
+    handlers = all_routes(**parts)
     found = {f"{method} {path}" for h in handlers for path in h.paths for method in h.http_methods}
     found |= {f"POST {path.decode()}" for dialect in (OLLAMA, OPENAI, ANTHROPIC) for path in dialect.operations}
     return {re.sub(r"\{model_id:path\}", "{id}", line).replace(":str}", "}").replace(":path}", "}") for line in found}
@@ -41,7 +45,8 @@ def routes() -> set[str]:
 
 def error_codes() -> set[str]:
     """The codes of the errors that a client of the router can get; a setting's reaches only who starts it."""
-    found = [e for e in vars(errors).values() if isinstance(e, type) and issubclass(e, errors.RouterError)]
+    classes = [*vars(errors).values(), *vars(failures).values()]
+    found = [e for e in classes if isinstance(e, type) and issubclass(e, errors.RouterError)]
     return {e.code for e in found if not e.__subclasses__()} - {errors.ConfigError.code}
 
 
@@ -50,7 +55,7 @@ def test_settings(config: type[RouterConfig | NodeConfig]) -> None:
     """Every setting is in the documentation with its option and its environment variable."""
     settings = (ROOT / "docs" / "settings.md").read_text("utf-8")
     for setting in config.settings():
-        assert f"`--{setting.name.replace('_', '-')}`" in settings
+        assert setting.secret or f"`--{setting.name.replace('_', '-')}`" in settings
         assert f"`{setting.env}`" in settings
 
 
