@@ -40,9 +40,9 @@ format: $(VENV)/ready-dev
 bench: $(VENV)/ready-bench
 	$(BIN)/python -m bench.data_plane --out bench/out $(ARGS)
 
-# The short form (a minute), which fails where the router is much dearer than nginx.
+# The short form (two minutes), which fails where the router is much dearer than nginx.
 bench-guard: $(VENV)/ready-dev
-	$(BIN)/python -m bench.data_plane --rounds 5 --seconds 2 --rate 0 --streams 0 --idle 0 \
+	$(BIN)/python -m bench.data_plane --rounds 9 --seconds 2 --rate 0 --streams 0 --idle 0 \
 	  --max-unary 3.5 --max-stream 2 $(ARGS)
 
 # Where the router's time goes, by function: needs wrk, a C compiler and leave to look into another process.
