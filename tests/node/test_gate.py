@@ -50,6 +50,15 @@ def test_anybody_may_ask_whether_it_lives(gate: Gate) -> None:
     assert asked(gate, ELSEWHERE, what="GET /health").scope == "none"
 
 
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_files_of_models_are_for_who_has_a_ticket(gate: Gate, method: str) -> None:
+    """Requirement H6: whether it is one, the handler asks; nothing is written there, and nothing beside it is open."""
+    assert asked(gate, ELSEWHERE, what=f"{method} /v0/files/org%2Fm/model.gguf").scope == "none"
+    for what in ("PUT /v0/files/org%2Fm/model.gguf", "GET /v0/files", "GET /v0/filesystem/x"):
+        with pytest.raises(Unauthorized):
+            asked(gate, ELSEWHERE, what=what)
+
+
 @pytest.mark.parametrize("header", ["X-Forwarded-For: 10.1.1.1", "Forwarded: for=10.1.1.1", "X-Real-IP: 10.1.1.1"])
 def test_a_proxy_here_is_not_who_asks(gate: Gate, header: str) -> None:
     """Its clients are somewhere else."""

@@ -34,6 +34,13 @@ ADMIN = [
     ("POST", "/v0/nodes/attach"),
     ("POST", "/v0/nodes/n1/approve"),
     ("DELETE", "/v0/nodes/n1/exclusions/m"),
+    ("POST", "/v0/models"),
+    ("GET", "/v0/models/org/model"),
+    ("GET", "/v0/nodes/n1/models"),
+    ("GET", "/v0/models/registry/org/model/manifest.json"),
+    ("GET", "/v1/models/blob/org/model"),
+    ("POST", "/api/pull"),
+    ("POST", "/api/blobs/sha256:0"),
     ("GET", "/v0/keys"),
     ("POST", "/v0/login-links"),
     ("GET", "/v0/events"),
@@ -344,3 +351,15 @@ def test_a_check_takes_microseconds() -> None:
 
     best = min(timeit.repeat(check, number=1000, repeat=20)) / 1000
     assert best < 20e-6
+
+
+@pytest.mark.parametrize(
+    "path", ["/v0/nodes/n1/models", "/v0/models/registry/org/model/files/a.gguf", "/v1/models/blob/org/model"]
+)
+def test_what_nodes_fetch_is_for_who_says_that_it_is_one(path: str) -> None:
+    """Requirement H6: the handler asks such a one for its secret; to anybody else, and to write, it is an admin's."""
+    for method in ("GET", "HEAD"):
+        assert need(head(method, path, x_llm_router_node="n1")) == "public"
+        assert need(head(method, path)) == "admin"
+    assert need(head("PUT", path, x_llm_router_node="n1")) == "admin"
+    assert need(head("GET", "/v0/models/org/model", x_llm_router_node="n1")) == "admin"
