@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
-from tests.gateway.conftest import Client, Conversation, House, Upstream, chunk, until, whole
+from tests.gateway.conftest import WHOLE, Client, Conversation, Held, House, Upstream, chunk, post, until, whole
 
 PATH = "/api/blobs/sha256:0123"
 LARGE = 64 << 20  # bytes; several times what all the buffers on the way hold
@@ -70,6 +70,32 @@ async def test_a_body_over_every_limit_passes(house: House, behind: Callable[[Ap
     await sending
     assert (await client.answer())[2] == b"%d" % LARGE
     assert await client.rest() == b""
+
+
+async def test_a_body_whose_turn_has_not_come_waits_with_its_client(
+    house: House, behind: Callable[[App], Awaitable[None]]
+) -> None:
+    """Behind a request that takes its time no more is read: what nobody takes would be kept, however much it is."""
+    app, script = Taken(), Held(whole())
+    app.go.set()
+    await behind(app)
+    await house.node("one", script)
+    client = await post(house)
+    await script.asked.wait()
+    await client.send(f"POST {PATH} HTTP/1.1\r\nHost: a\r\nContent-Length: {LARGE}\r\n\r\n".encode())
+
+    async def send() -> None:
+        for _ in range(LARGE // len(PIECE)):
+            await client.send(PIECE)
+
+    sending = asyncio.create_task(send())
+    (connection,) = house.gateway.clients
+    await until(lambda: not connection.transport.is_reading())
+    assert not sending.done()
+    script.go.set()
+    assert (await client.answer())[2] == WHOLE
+    await sending
+    assert (await client.answer())[2] == b"%d" % LARGE
 
 
 async def test_a_body_of_unknown_length_passes_in_chunks(

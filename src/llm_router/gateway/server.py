@@ -46,7 +46,9 @@ from llm_router.wire.wishes import is_unload
 SWEEP_EVERY = 1.0  # seconds: how exact the time-outs are
 SLICE = 500  # connections looked after in one turn of the loop: under a millisecond, in which no token waits
 LAST_WORDS = 1.0  # second for those who are cut at the end to be told
-PIPELINED = 16  # requests that may wait behind the one under way before the client is no longer read
+# Requests that may wait behind the one under way before the client is no longer read; of an upload, whose body nobody
+# takes yet, there is none.
+PIPELINED = 16
 BACKLOG = 4096  # connections that wait to be accepted; the kernel's own limit (net.core.somaxconn) is 4096 on Linux
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 JSON = b"content-type: application/json; charset=utf-8\r\n"
@@ -121,7 +123,8 @@ class Client(asyncio.Protocol):
             self._phase = phase
         if self._exchange is None:
             self._next()
-        elif len(reader.ready) > PIPELINED and not self._stalled:
+        waiting = reader.ready
+        if waiting and not self._stalled and (len(waiting) > PIPELINED or waiting[-1].upload is not None):
             self._stalled = True
             self.transport.pause_reading()
 
