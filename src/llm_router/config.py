@@ -141,7 +141,16 @@ class RouterConfig(Config, frozen=True, kw_only=True):
     file_name = "router.toml"
 
     host: Annotated[str, declared("Address to listen on; 127.0.0.1 for this machine alone.")] = "0.0.0.0"
-    workers: Annotated[int, Meta(ge=1, le=1), declared("Processes; more than one needs a shared database.")] = 1
+    database_url: Annotated[
+        str,
+        declared(
+            "Database of this router and its replicas: postgresql+asyncpg://…; a file of its own where not given.",
+            secret=True,
+        ),
+    ] = ""
+    workers: Annotated[
+        int, Meta(ge=1, le=64), declared("Processes on this port; more than one need `database_url`.")
+    ] = 1
     policy: Annotated[
         Literal["expected-latency", "least-requests", "metrics", "round-robin"],
         declared("Which of the nodes that can answer gets a request."),
@@ -162,6 +171,9 @@ class RouterConfig(Config, frozen=True, kw_only=True):
         Literal["token", "open"],
         declared("Which nodes may join: those of this machine, with the token or approved; or all."),
     ] = "token"
+    join_token: Annotated[
+        str, declared("Token by which nodes join; the router makes one where not given.", secret=True)
+    ] = ""
     retention_days: Annotated[
         float, Meta(ge=0), declared("Days for which requests and events are kept; 0: for ever.")
     ] = 7.0
