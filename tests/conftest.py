@@ -3,8 +3,12 @@
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from tests.postgres import Cluster
 
 
 @pytest.fixture(scope="module")
@@ -14,3 +18,24 @@ def quiet_network() -> Iterator[None]:
     with (Path(tempfile.gettempdir()) / "llm-router-tests-mdns.lock").open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator["Cluster"]:
+    """A PostgreSQL for as long as the tests of this process run; the first that wants it waits two seconds."""
+    from tests.postgres import Cluster, NotInstalled  # noqa: PLC0415 - Unix only, and only for who wants it
+
+    try:
+        running = Cluster()
+    except NotInstalled as missing:
+        pytest.fail(str(missing))
+    yield running
+    running.close()
+
+
+@pytest.fixture
+def postgres_url(cluster: "Cluster") -> Iterator[str]:
+    """A database of the test's own, without tables."""
+    url = cluster.create()
+    yield url
+    cluster.drop(url)

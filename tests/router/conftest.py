@@ -1,8 +1,9 @@
 """Real parts, small: a server to look at, a database in a directory of the test's own, a whole router."""
 
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import aiohttp
 import pytest
@@ -12,6 +13,10 @@ from llm_router.config import RouterConfig
 from llm_router.router.app import serving
 from llm_router.router.store import migrate
 from llm_router.router.store.database import Database
+from llm_router.router.store.sqlite import SqliteDatabase
+
+if TYPE_CHECKING:
+    from tests.postgres import Cluster
 
 
 @pytest.fixture(scope="session")
@@ -20,6 +25,21 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("database") / "router.db"
     migrate.upgrade(f"sqlite:///{place}")
     return place
+
+
+@pytest.fixture(scope="session")
+def postgres_template(cluster: "Cluster") -> str:
+    """The name of a PostgreSQL database with its tables, made once: each test gets a copy."""
+    url = cluster.create()
+    migrate.upgrade(url)
+    return url.rpartition("/")[2]
+
+
+@pytest.fixture
+def postgres_place(cluster: "Cluster", postgres_template: str) -> Iterator[str]:
+    url = cluster.create(postgres_template)
+    yield url
+    cluster.drop(url)
 
 
 @pytest.fixture
@@ -37,7 +57,7 @@ async def node() -> AsyncIterator[FakeNode]:
 
 @pytest.fixture
 async def database(tmp_path: Path, empty_database: Path) -> AsyncIterator[Database]:
-    opened = Database(Path(shutil.copy(empty_database, tmp_path)))
+    opened = SqliteDatabase(Path(shutil.copy(empty_database, tmp_path)))
     await opened.open()
     yield opened
     await opened.close()

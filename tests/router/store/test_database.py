@@ -1,21 +1,21 @@
-"""The connection to the database, and its schema."""
+"""Which database the settings ask for, and that its tables are those that the code knows, whichever it is."""
 
-import asyncio
-import sqlite3
-import subprocess
-import sys
-import threading
 from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
 
+from llm_router.config import RouterConfig
 from llm_router.errors import ConfigError
 from llm_router.router.store import migrate, schema
-from llm_router.router.store.database import Database, revision
+from llm_router.router.store.database import Database, database_of
+from llm_router.router.store.migration import revision
+from llm_router.router.store.postgres import PostgresDatabase
+from llm_router.router.store.sqlite import SqliteDatabase
+from llm_router.router.store.urls import dsn, shown
 
 
 async def test_a_new_database_gets_the_tables_that_the_code_knows(database: Database) -> None:
@@ -33,73 +33,31 @@ def test_head_is_the_newest_migration() -> None:
     assert ScriptDirectory.from_config(migrate.config()).get_heads() == [schema.HEAD]
 
 
-async def test_an_up_to_date_database_opens_without_alembic(database: Database) -> None:
-    """A running router does not carry what only a migration needs, nor an ORM (budget: 80 MB)."""
-    code = (
-        "import sys, llm_router.router.app; "
-        "print([m for m in sys.modules if m.startswith(('alembic', 'sqlalchemy.orm', 'sqlalchemy.ext.asyncio'))])"
-    )
-    shown = await asyncio.to_thread(subprocess.check_output, [sys.executable, "-c", code], text=True)
-    assert shown.strip() == "[]"
-    opened = Database(database.url)
-    await opened.open()
-    await opened.close()
-
-
-async def test_work_is_done_off_the_loop_in_one_transaction(database: Database) -> None:
-    """What fails leaves nothing behind, and the loop's thread has never waited."""
-
-    def insert_and_fail(connection: Connection) -> None:
-        connection.execute(text("INSERT INTO events (at, event, node_id, name, detail) VALUES (1, 'e', 'n', 'n', '')"))
-        assert threading.current_thread() is not threading.main_thread()
-        raise LookupError
-
-    with pytest.raises(LookupError):
-        await database.run(insert_and_fail)
-
-    def count(connection: Connection) -> int:
-        return int(connection.execute(text("SELECT count(*) FROM events")).scalar_one())
-
-    assert await database.run(count) == 0
-
-
-async def test_readers_do_not_disturb(database: Database) -> None:
-    """The file is in WAL mode: an operator may look into it while the router writes."""
-
-    def mode(connection: Connection) -> str:
-        return str(connection.execute(text("PRAGMA journal_mode")).scalar_one())
-
-    assert await database.run(mode) == "wal"
-
-
-async def test_the_directory_is_the_owners_alone(tmp_path: Path) -> None:
-    """It holds who asked for what."""
-    place = tmp_path / "deep" / "a b%?#" / "router.db"
-    database = Database(place)
+async def test_a_router_by_itself_has_a_file(tmp_path: Path) -> None:
+    """Nothing to set up, and nobody to share it with."""
+    database = database_of(RouterConfig(home=tmp_path), "r1")
+    assert isinstance(database, SqliteDatabase)
+    assert not database.shared
     await database.open()
     await database.close()
-    assert place.exists()
-    assert sys.platform == "win32" or place.parent.stat().st_mode & 0o777 == 0o700
+    assert (tmp_path / "router" / "router.db").exists()
 
 
-async def test_a_newer_database_is_left_alone(tmp_path: Path) -> None:
-    """After a downgrade the router says what is wrong, and where."""
-    place = tmp_path / "router.db"
-    with sqlite3.connect(place) as connection:
-        connection.execute("CREATE TABLE alembic_version (version_num TEXT)")
-        connection.execute("INSERT INTO alembic_version VALUES ('9999')")
-    connection.close()
-    database = Database(place)
-    with pytest.raises(ConfigError, match=r"router\.db.*9999"):
-        await database.open()
-    await database.close()
+@pytest.mark.parametrize("scheme", ["postgresql+asyncpg", "postgresql", "postgres"])
+def test_replicas_share_a_postgresql(tmp_path: Path, scheme: str) -> None:
+    """By any of the names that people know it by."""
+    url = f"{scheme}://user:p%40ss@db.lan:5433/router?sslmode=prefer"
+    database = database_of(RouterConfig(home=tmp_path, database_url=url), "r1")
+    assert isinstance(database, PostgresDatabase)
+    assert database.shared
+    assert database.url == "postgresql+asyncpg://user:p%40ss@db.lan:5433/router?sslmode=prefer"
+    assert dsn(database.url) == "postgresql://user:p%40ss@db.lan:5433/router?sslmode=prefer"
+    assert shown(database.url) == "postgresql+asyncpg://user:***@db.lan:5433/router?sslmode=prefer"
 
 
-async def test_what_is_no_database_is_said_to_be_none(tmp_path: Path) -> None:
-    """A setting points to some other file."""
-    place = tmp_path / "router.db"
-    place.write_bytes(b"these are my notes, not a database" * 100)
-    database = Database(place)
-    with pytest.raises(ConfigError, match=r"router\.db cannot be opened"):
-        await database.open()
-    await database.close()
+@pytest.mark.parametrize("url", ["mysql://u:secret@h/d", "sqlite:///router.db", "secret", "postgres://u:secret@h:x/d"])
+def test_a_url_that_cannot_be_used_is_answered_with_one_that_can(tmp_path: Path, url: str) -> None:
+    """And never with the password in it."""
+    with pytest.raises(ConfigError, match=r"postgresql\+asyncpg://USER:PASSWORD@HOST/DATABASE") as raised:
+        database_of(RouterConfig(home=tmp_path, database_url=url), "r1")
+    assert "secret" not in str(raised.value)

@@ -1,18 +1,21 @@
 """A database of an earlier release is brought up to date with everything that is in it (requirement F4)."""
 
+import asyncio
 from pathlib import Path
 
 import msgspec
 import pytest
-from alembic import command
 from sqlalchemy import create_engine, text
+from tests.router.recording import record
 
 from llm_router.contract import NodeSettings
 from llm_router.core.usage import RequestRecord
 from llm_router.router.store import migrate, queries, schema
-from llm_router.router.store.database import Database, revision
+from llm_router.router.store.migration import revision
 from llm_router.router.store.models import load_models
-from llm_router.router.store.queries import KeptRequest, RequestFilter
+from llm_router.router.store.postgres import PostgresDatabase
+from llm_router.router.store.queries import KeptRequest, RequestFilter, Window
+from llm_router.router.store.sqlite import SqliteDatabase
 
 ROWS = """
 INSERT INTO requests (id, at, client, operation, model, node_id, node, status, outcome, streamed, attempts, first_byte,
@@ -24,11 +27,8 @@ VALUES ('r1', 1.5, 'c', 'openai.chat', 'm', 'n1', 'box', 200, 'done', 1, 1, 0.25
 
 def database_of(place: Path, revision: str, *statements: str) -> Path:
     """A database as the release with that revision left it, after some statements."""
-    settings = migrate.config()
+    migrate.upgrade(f"sqlite:///{place}", revision)
     engine = create_engine(f"sqlite:///{place}")
-    with engine.connect() as connection:
-        settings.attributes["connection"] = connection
-        command.upgrade(settings, revision)
     with engine.begin() as connection:
         for statement in statements:
             connection.execute(text(statement))
@@ -66,7 +66,7 @@ def as_new(kept: KeptRequest) -> RequestRecord:
 
 async def test_0002_keeps_requests_that_never_waited(of_0001: Path) -> None:
     """They are as they were, and waited for 0 s; a new one keeps its own time in the queue."""
-    database = Database(of_0001)
+    database = SqliteDatabase(of_0001)
     await database.open()
     assert await database.run(revision) == schema.HEAD
     failed, done = await database.run(queries.latest_requests, 10)
@@ -87,7 +87,7 @@ VALUES ('n1', 'box', 'agent', 'http://10.0.0.7:11435', '[]', 4, 'Linux', 0, 'onl
 
 async def test_0004_knows_of_no_settings_yet(tmp_path: Path) -> None:
     """A node is as it was; nothing was set of it, so that a copy of its own counts."""
-    database = Database(database_of(tmp_path / "router.db", "0003", NODE))
+    database = SqliteDatabase(database_of(tmp_path / "router.db", "0003", NODE))
     await database.open()
     (node,) = await database.run(queries.load_nodes)
     assert (node.name, node.models, node.secret_hash, node.secret_proven) == ("box", ["m"], "hash", True)
@@ -97,7 +97,7 @@ async def test_0004_knows_of_no_settings_yet(tmp_path: Path) -> None:
 
 async def test_0007_lets_everybody_in_as_before(tmp_path: Path) -> None:
     """A node is as it was: until it registers again, nothing is shown to it."""
-    database = Database(database_of(tmp_path / "router.db", "0004", NODE))
+    database = SqliteDatabase(database_of(tmp_path / "router.db", "0004", NODE))
     await database.open()
     (node,) = await database.run(queries.load_nodes)
     assert (node.name, node.secret_hash, node.access) == ("box", "hash", "")
@@ -106,7 +106,7 @@ async def test_0007_lets_everybody_in_as_before(tmp_path: Path) -> None:
 
 async def test_0008_begins_with_an_empty_catalogue(tmp_path: Path) -> None:
     """What nodes have, they have; nothing is registered (requirement H6)."""
-    database = Database(database_of(tmp_path / "router.db", "0007"))
+    database = SqliteDatabase(database_of(tmp_path / "router.db", "0007"))
     await database.open()
     assert await database.run(load_models) == []
     await database.close()
@@ -114,7 +114,7 @@ async def test_0008_begins_with_an_empty_catalogue(tmp_path: Path) -> None:
 
 async def test_0003_finds_what_was_on_record(of_0002: Path) -> None:
     """By model, by the node's id and by each of its names; what comes later continues the same history."""
-    database = Database(of_0002)
+    database = SqliteDatabase(of_0002)
     await database.open()
 
     async def found(model: str = "", node: str = "") -> list[str]:
@@ -129,3 +129,30 @@ async def test_0003_finds_what_was_on_record(of_0002: Path) -> None:
     await database.append([as_new(msgspec.structs.replace(rare, id="r3001"))])
     assert await found(model="rare") == await found("rare", "n1") == ["r3001", "r700"]
     await database.close()
+
+
+async def test_0009_knows_of_one_router(tmp_path: Path) -> None:
+    """Nodes and requests are as they were; nobody has said when a node registered."""
+    database = SqliteDatabase(database_of(tmp_path / "router.db", "0008", NODE, ROWS))
+    await database.open()
+    (node,) = await database.run(queries.load_nodes)
+    assert (node.name, node.version, node.models_version, node.registered) == ("box", "", 0, 0.0)
+    assert [r.id for r in await database.run(queries.newer_requests, 0, "another", 10)] == ["r1", "r2"]
+    await database.close()
+
+
+async def test_replicas_that_start_at_once_migrate_once(postgres_url: str) -> None:
+    """The others wait, and find everything done (issue 9)."""
+    replicas = [PostgresDatabase(postgres_url, f"r{number}") for number in range(2)]
+    await asyncio.gather(*(replica.open() for replica in replicas))
+    for replica in replicas:
+        assert await replica.run(revision) == schema.HEAD
+        await replica.close()
+
+
+async def test_numbers_of_requests_have_64_bits(postgres: PostgresDatabase) -> None:
+    """At a thousand requests per second, 32 bits last 25 days; what is beyond them is found as before."""
+    await postgres.run(lambda c: c.execute(text("SELECT setval('requests_seq_seq', 1099511627776)")))
+    await postgres.append([record(model="late", prompt_tokens=2**40)])
+    (late,) = await postgres.run(queries.latest_requests, 1, RequestFilter(model="late"), Window(0, 2**41))
+    assert (late.seq, late.prompt_tokens) == (2**40 + 1, 2**40)

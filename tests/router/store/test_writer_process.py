@@ -13,8 +13,9 @@ import psutil
 import pytest
 
 from llm_router.router.store import writer_process
+from llm_router.router.store.troubles import NotNow, Rejected
 from llm_router.router.store.writer import Statement
-from llm_router.router.store.writer_process import NotNow, Rejected, WriterProcess
+from llm_router.router.store.writer_process import WriterProcess
 
 
 def new_file(directory: Path) -> Path:

@@ -3,11 +3,12 @@
 from collections.abc import Collection, Mapping, Sequence
 
 import msgspec
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Column, Connection, bindparam, delete, insert, select, update
 
 from llm_router.router.access.keys import StoredKey
 from llm_router.router.access.sessions import StoredSession
 from llm_router.router.store import schema
+from llm_router.router.store.upsert import inserting
 
 
 def load_keys(connection: Connection) -> list[StoredKey]:
@@ -33,17 +34,30 @@ def remove(connection: Connection, keys: Collection[str], sessions: Collection[s
 
 
 def put_sessions(connection: Connection, sessions: Sequence[StoredSession]) -> None:
-    """Keep sessions as they are now, new ones too."""
-    remove(connection, (), [session.hash for session in sessions])
-    if sessions:
-        connection.execute(insert(schema.sessions), [msgspec.structs.asdict(session) for session in sessions])
+    """Keep new sessions; one that is there already stays as it is."""
+    adding = inserting(connection, schema.sessions).on_conflict_do_nothing()
+    connection.execute(adding, [msgspec.structs.asdict(session) for session in sessions])
 
 
 def note_uses(
     connection: Connection, keys: Mapping[str, float], sessions: Sequence[StoredSession], over: Collection[str]
 ) -> None:
-    """Keep when keys were last used (id -> seconds since the epoch), and sessions as they are; forget those `over`."""
-    for id_, used in keys.items():
-        connection.execute(update(schema.keys).where(schema.keys.c.id == id_).values(last_used=used))
-    put_sessions(connection, sessions)
+    """Keep when keys were last used (id -> seconds since the epoch) and until when sessions last; forget those `over`.
+
+    Another replica may know better: what it has ended does not come back, and what it has seen later stays. Rows are
+    taken in the order of their names, as in `queries.write`.
+    """
+    _put_later(connection, schema.keys.c.id, schema.keys.c.last_used, keys)
+    _put_later(connection, schema.sessions.c.hash, schema.sessions.c.expires, {s.hash: s.expires for s in sessions})
     remove(connection, (), over)
+
+
+def _put_later(connection: Connection, key: Column[str], moment: Column[float], moments: Mapping[str, float]) -> None:
+    """Put moments where they are later than what is there."""
+    if moments:
+        put = (
+            update(key.table)
+            .where(key == bindparam("row"), moment < bindparam("new"))
+            .values({moment: bindparam("new")})
+        )
+        connection.execute(put, [{"row": row, "new": new} for row, new in sorted(moments.items())])

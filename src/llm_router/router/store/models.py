@@ -1,10 +1,11 @@
 """The statements about the catalogue of models: functions of a connection, as in `queries`."""
 
 import msgspec
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, delete, select
 
 from llm_router.router.models.entry import Entry
 from llm_router.router.store import schema
+from llm_router.router.store.upsert import inserting
 
 
 def load_models(connection: Connection) -> list[Entry]:
@@ -16,8 +17,9 @@ def load_models(connection: Connection) -> list[Entry]:
 
 def put_model(connection: Connection, entry: Entry) -> None:
     """Keep a model as it is now, a new one too."""
-    remove_model(connection, entry.name)
-    connection.execute(insert(schema.models), [{"name": entry.name, **msgspec.to_builtins(entry)}])
+    columns = {"name": entry.name, **msgspec.to_builtins(entry)}
+    putting = inserting(connection, schema.models).values(columns)
+    connection.execute(putting.on_conflict_do_update(index_elements=["name"], set_=columns))
 
 
 def remove_model(connection: Connection, name: str) -> None:

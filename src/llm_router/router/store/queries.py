@@ -1,18 +1,34 @@
 """Every statement the router sends: functions of a connection, run by `Database.run` off the event loop.
 
-Requests are appended thousands of times a second, by a process of its own (`writer`): `appending` is what it runs.
+Requests are appended thousands of times a second, each database in its own way: into SQLite by a process of its own
+(`writer`), which runs what `appending` says; into PostgreSQL as `postgres_requests` says.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, Select, delete, func, insert, or_, select
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Executable,
+    Select,
+    bindparam,
+    case,
+    delete,
+    func,
+    insert,
+    or_,
+    select,
+    text,
+    update,
+)
 
 from llm_router.contract import Backend, NodeKind, NodeSettings, RuntimeFacts
 from llm_router.core.health import State
 from llm_router.core.usage import RequestRecord
 from llm_router.router.store import schema
+from llm_router.router.store.upsert import inserting
 from llm_router.router.store.writer import Statement
 
 Row = TypeVar("Row", bound=msgspec.Struct)
@@ -76,7 +92,8 @@ class StoredNode(msgspec.Struct, frozen=True):
     """What a restart needs to know of a node. `name` is its own; the one it is shown as may stand in `settings`.
 
     `secret_hash` is empty for attached servers. `secret_proven`: the node has shown its secret at least once. `access`:
-    the token that the node lets us in by; it is kept as it is, since it is to be shown there.
+    the token that the node lets us in by; it is kept as it is, since it is to be shown there. `version`: of its agent;
+    `registered`: when it did so last, in seconds since the epoch.
     """
 
     id: str
@@ -95,25 +112,70 @@ class StoredNode(msgspec.Struct, frozen=True):
     backend: Backend = "cpu"
     settings: NodeSettings = NodeSettings()
     access: str = ""
+    version: str = ""
+    models_version: int = 0
+    registered: float = 0.0
+
+
+class SeenNode(msgspec.Struct, frozen=True):
+    """What changes of a node while it only sends heartbeats; the names are `StoredNode`'s."""
+
+    id: str
+    state: State
+    models: list[str]
+    models_version: int
+    slots: int
+    runtimes: list[RuntimeFacts]
+    backend: Backend
+    last_seen: float
 
 
 class News(msgspec.Struct):
-    """What is written in one transaction. `nodes` replace their rows; `removed` are ids."""
+    """What is written in one transaction.
+
+    `removed` are ids. `nodes` replace their rows, or are new. `seen` changes rows, and brings none back that somebody
+    has removed. `messages` are for other replicas, who hear them when the rest is there to be read: PostgreSQL only.
+    """
 
     events: list[Event] = []
     nodes: list[StoredNode] = []
     removed: list[str] = []
+    seen: list[SeenNode] = []
+    messages: list[str] = []
 
 
 def write(connection: Connection, news: News) -> None:
-    """Append the events, and bring the nodes' rows up to date."""
-    stale = [*news.removed, *(node.id for node in news.nodes)]
-    if stale:
-        connection.execute(delete(schema.nodes).where(schema.nodes.c.id.in_(stale)))
+    """Append the events, bring the nodes' rows up to date, and tell of it.
+
+    Rows are taken in the order of their ids: of two replicas that write the same ones, neither waits for the other
+    crosswise.
+    """
+    if news.removed:
+        gone = delete(schema.nodes).where(schema.nodes.c.id == bindparam("gone"))
+        connection.execute(gone, [{"gone": id_} for id_ in sorted(news.removed)])
     if news.nodes:
-        connection.execute(insert(schema.nodes), _node_columns(news.nodes))
+        connection.execute(_putting_nodes(connection), _node_columns(news.nodes))
+    if news.seen:
+        seen = update(schema.nodes).where(schema.nodes.c.id == bindparam("node"))
+        connection.execute(seen, [_renamed(columns) for columns in _node_columns(news.seen)])
     if news.events:
         connection.execute(insert(schema.events), _columns(news.events))
+    if news.messages:
+        connection.execute(_NOTIFY, {"channel": schema.CHANNEL, "messages": news.messages})
+
+
+_NOTIFY = text("SELECT pg_notify(:channel, message) FROM unnest(CAST(:messages AS text[])) AS message")
+
+
+def _putting_nodes(connection: Connection) -> Executable:
+    """Replaces rows, or adds them; of settings that two replicas have, those that were changed later stay."""
+    table = schema.nodes
+    putting = inserting(connection, table)
+    new: dict[str, ColumnElement[Any]] = {c.name: putting.excluded[c.name] for c in table.c if c.name != "id"}
+    if connection.dialect.name != "sqlite":  # there, one router knows it all
+        changed, newly = (c["changed"].as_float() for c in (table.c.settings, putting.excluded.settings))
+        new["settings"] = case((changed > newly, table.c.settings), else_=new["settings"])
+    return putting.on_conflict_do_update(index_elements=["id"], set_=new)
 
 
 # Text, because the process that writes requests carries no SQLAlchemy. Rounded to µs, as people want to read them; not
@@ -149,9 +211,15 @@ def appending(requests: Sequence[RequestRecord]) -> Iterator[Statement]:
     yield _INDEX_BLOCKS, [(len(requests),)]
 
 
-def load_nodes(connection: Connection) -> list[StoredNode]:
-    """Every node, in the order of their ids."""
-    return _read(connection, select(schema.nodes).order_by(schema.nodes.c.id), StoredNode)
+def load_nodes(connection: Connection, ids: Collection[str] | None = None) -> list[StoredNode]:
+    """Every node, or those of `ids` that are there, in the order of their ids."""
+    found = select(schema.nodes).order_by(schema.nodes.c.id)
+    return _read(connection, found if ids is None else found.where(schema.nodes.c.id.in_(ids)), StoredNode)
+
+
+def node_ids(connection: Connection) -> list[str]:
+    """The ids of all nodes."""
+    return list(connection.execute(select(schema.nodes.c.id)).scalars())
 
 
 class Window(msgspec.Struct, frozen=True):
@@ -194,7 +262,7 @@ def latest_requests(
 ) -> list[KeptRequest]:
     """The newest `limit` requests that `which` describes, newest first; only in `window`, where one is given."""
     table = schema.requests.c
-    found = select(schema.requests).where(*_conditions(which))
+    found = select(schema.requests).where(*_conditions(connection, which))
     if window is not None:
         found = found.where(table.seq >= window.low, table.seq < window.high)
     found = _in_blocks(found, {"model": which.model, "node": which.node}, window)
@@ -208,7 +276,23 @@ def one_request(connection: Connection, id_: str, window: Window) -> list[KeptRe
     return _read(connection, there.order_by(table.seq.desc()).limit(1), KeptRequest)
 
 
-def _conditions(which: RequestFilter) -> Iterator[ColumnElement[bool]]:
+def last_request(connection: Connection) -> int:
+    """The highest seq; 0: nothing is on record."""
+    return connection.execute(select(func.max(schema.requests.c.seq))).scalar() or 0
+
+
+def newer_requests(connection: Connection, after: int, replica: str, limit: int) -> list[KeptRequest]:
+    """What other replicas than `replica` answered past the seq `after`: the newest `limit` of it, the oldest first.
+
+    Numbers are given out before rows can be read. Of two batches that are written at once, the one with the lower
+    numbers may appear later: who must not miss one asks from further back, and leaves out those it knows.
+    """
+    table = schema.requests.c
+    found = select(schema.requests).where(table.seq > after, table.replica != replica)
+    return _read(connection, found.order_by(table.seq.desc()).limit(limit), KeptRequest)[::-1]
+
+
+def _conditions(connection: Connection, which: RequestFilter) -> Iterator[ColumnElement[bool]]:
     table = schema.requests.c
     if which.model:
         yield table.model == which.model
@@ -225,11 +309,14 @@ def _conditions(which: RequestFilter) -> Iterator[ColumnElement[bool]]:
     if which.until is not None:
         yield table.at < which.until
     if which.q:
-        yield _contains(which.q, table.model, table.node, table.client, table.error, table.id)
+        yield _contains(connection, which.q, table.model, table.node, table.client, table.error, table.id)
 
 
-def _contains(q: str, *columns: ColumnElement[str]) -> ColumnElement[bool]:
-    return or_(*(column.contains(q, autoescape=True) for column in columns))
+def _contains(connection: Connection, q: str, *columns: ColumnElement[str]) -> ColumnElement[bool]:
+    """In whatever case. SQLite's LIKE minds none, and lower() would take it three times as long."""
+    if connection.dialect.name == "sqlite":
+        return or_(*(column.contains(q, autoescape=True) for column in columns))
+    return or_(*(column.icontains(q, autoescape=True) for column in columns))
 
 
 def _in_blocks(found: Select[Any], values: dict[str, str], window: Window | None) -> Select[Any]:
@@ -269,19 +356,25 @@ def latest_events(
     if which.node:
         found = found.where((table.node_id == which.node) | (table.name == which.node))
     if which.q:
-        found = found.where(_contains(which.q, table.event, table.name, table.detail, table.node_id))
+        found = found.where(_contains(connection, which.q, table.event, table.name, table.detail, table.node_id))
     return _read(connection, found, KeptEvent)
 
 
 def _read(connection: Connection, query: Select[Any], kind: type[Row]) -> list[Row]:
-    rows = connection.execute(query).mappings()
-    # SQLAlchemy's column names are a kind of str of its own, which msgspec does not take for one.
-    return [msgspec.convert({str(name): value for name, value in row.items()}, kind) for row in rows]
+    rows = connection.execute(query)
+    names = [str(name) for name in rows.keys()]  # noqa: SIM118 - no dict; its names are a kind of str that msgspec minds
+    return [msgspec.convert(dict(zip(names, row, strict=True)), kind) for row in rows]
 
 
 def _columns(structs: Iterable[msgspec.Struct]) -> list[dict[str, Any]]:
     return [msgspec.structs.asdict(s) for s in structs]
 
 
-def _node_columns(nodes: Iterable[StoredNode]) -> list[dict[str, Any]]:
-    return [msgspec.structs.asdict(node) | {"state": node.state.value} for node in nodes]
+def _node_columns(nodes: Iterable[StoredNode | SeenNode]) -> list[dict[str, Any]]:
+    in_order = sorted(nodes, key=lambda node: node.id)
+    return [msgspec.structs.asdict(node) | {"state": node.state.value} for node in in_order]
+
+
+def _renamed(columns: dict[str, Any]) -> dict[str, Any]:
+    """The id as a parameter by another name: that of a column is for its new value."""
+    return {"node" if name == "id" else name: value for name, value in columns.items()}

@@ -5,7 +5,13 @@ A change here needs a migration in `migrations/versions` and a new HEAD.
 
 from sqlalchemy import JSON, BigInteger, Boolean, Column, Float, Integer, MetaData, String, Table
 
-HEAD = "0008"  # the revision that these tables are; compared at start, so that Alembic is loaded only when needed
+HEAD = "0009"  # the revision that these tables are; compared at start, so that Alembic is loaded only when needed
+
+CHANNEL = "llm_router"  # of PostgreSQL's LISTEN and NOTIFY, on which replicas tell each other what has changed
+
+# Numbers that grow with every request: 32 bits last 25 days at a thousand per second. SQLite's integers have 64 anyway,
+# and only an INTEGER counts by itself there.
+_Big = BigInteger().with_variant(Integer(), "sqlite")
 
 metadata = MetaData()
 
@@ -28,12 +34,15 @@ nodes = Table(
     Column("backend", String, nullable=False, server_default="cpu"),
     Column("settings", JSON, nullable=False, server_default="{}"),
     Column("access", String, nullable=False, server_default=""),
+    Column("version", String, nullable=False, server_default=""),
+    Column("models_version", BigInteger, nullable=False, server_default="0"),
+    Column("registered", Float, nullable=False, server_default="0"),
 )
 
 requests = Table(
     "requests",
     metadata,
-    Column("seq", Integer, primary_key=True),
+    Column("seq", _Big, primary_key=True),
     Column("id", String, nullable=False),
     Column("at", Float, nullable=False),
     Column("client", String, nullable=False),
@@ -47,11 +56,12 @@ requests = Table(
     Column("attempts", Integer, nullable=False),
     Column("first_byte", Float, nullable=False),
     Column("seconds", Float, nullable=False),
-    Column("prompt_tokens", Integer, nullable=False),
-    Column("completion_tokens", Integer, nullable=False),
+    Column("prompt_tokens", _Big, nullable=False),
+    Column("completion_tokens", _Big, nullable=False),
     Column("error", String, nullable=False),
     Column("waited", Float, nullable=False, server_default="0"),
     Column("trace", String, nullable=False, server_default=""),
+    Column("replica", String, nullable=False, server_default=""),  # who answered it, where there are several
 )
 
 # An index of blocks instead of rows: `value` occurs in requests whose seq // BLOCK is `block`, as their model (`about`
@@ -63,7 +73,7 @@ request_blocks = Table(
     metadata,
     Column("about", String, primary_key=True),
     Column("value", String, primary_key=True),
-    Column("block", Integer, primary_key=True),
+    Column("block", _Big, primary_key=True),
     sqlite_with_rowid=False,  # the key is all there is
 )
 # Requests. Twice as many halve the entries to write, and double what is read. It stands in the rows: another number
@@ -73,7 +83,7 @@ BLOCK = 512
 events = Table(
     "events",
     metadata,
-    Column("seq", Integer, primary_key=True),
+    Column("seq", _Big, primary_key=True),
     Column("at", Float, nullable=False),
     Column("event", String, nullable=False),
     Column("node_id", String, nullable=False),
@@ -85,7 +95,7 @@ events = Table(
 request_bodies = Table(
     "request_bodies",
     metadata,
-    Column("seq", Integer, primary_key=True),
+    Column("seq", _Big, primary_key=True),
     Column("id", String, nullable=False, index=True),
     Column("at", Float, nullable=False),
     Column("prompt", String, nullable=False),
@@ -128,4 +138,21 @@ models = Table(
     Column("context", Integer, nullable=False),
     Column("chat_template", Boolean, nullable=False),
     Column("created", Float, nullable=False),
+)
+
+# What all replicas must agree on, such as the join token.
+shared_values = Table(
+    "shared_values",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("value", String, nullable=False),
+)
+
+# Messages between replicas that are too long for a NOTIFY; they are of use for seconds.
+bulletins = Table(
+    "bulletins",
+    metadata,
+    Column("seq", _Big, primary_key=True),
+    Column("body", String, nullable=False),
+    Column("at", Float, nullable=False),
 )

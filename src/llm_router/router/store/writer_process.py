@@ -16,6 +16,7 @@ from typing import cast
 from msgspec import msgpack
 
 from llm_router.router.store import writer
+from llm_router.router.store.troubles import NotNow, Rejected
 from llm_router.router.store.writer import Answer, Statement
 
 # Classes of sqlite3's errors that pass: locked, disk full, read-only, not there, a table that is being changed.
@@ -24,14 +25,6 @@ _PASSING = frozenset({"OperationalError", "InterfaceError"})
 # LONGEST_REST: starting one takes 50 ms of a core, and what killed it (memory, a broken disk) is mended by a person.
 REST = 1.0
 LONGEST_REST = 60.0
-
-
-class NotNow(Exception):
-    """Nothing was written, or nobody knows: it is worth another try later."""
-
-
-class Rejected(Exception):
-    """Nothing was written, and nothing of it ever will be: a value that the database cannot hold."""
 
 
 class WriterProcess:
