@@ -1,9 +1,11 @@
 """What would happen to a request now, and why, in words."""
 
+import pytest
 from tests.core.making import fleet, leased, make_node, make_scheduler, occupy, teach
 
 from llm_router.contract import Explanation, Heartbeat, NodeSettings
 from llm_router.core.ask import Ask
+from llm_router.core.elsewhere import Counts, Elsewhere
 from llm_router.core.estimates import Estimates
 from llm_router.core.explain import explain
 from llm_router.core.health import Signal, State
@@ -57,7 +59,7 @@ def test_a_choice_among_equals_is_explained_by_turns() -> None:
     leased(scheduler.on_request(Ask("m", 1.0), 1.0))
     occupied = registry.nodes["fast"]
     occupied.leases.clear()
-    occupied.slots = 2
+    occupied.resize(2)
     occupy(occupied)
     told = explain(registry, make_scheduler(registry, "round-robin"), "round-robin", Ask("m", 1.0), 1.0)
     assert (told.node_id, told.reason) == ("slow", "lowest cost")
@@ -144,3 +146,27 @@ def test_a_busy_machine_is_not_called_about_as_good() -> None:
     told = explain(registry, scheduler, POLICY, Ask("m", 1.0, size=400), 1.0)
     assert told.node_id == "slow"
     assert "CPU" in told.reason
+
+
+def test_a_node_that_is_full_elsewhere_is_shown_as_it_is() -> None:
+    """All requests there, whichever replica they came to."""
+    registry = fleet("a", slots=2)
+    elsewhere = Elsewhere(registry, "ours", dict)
+    elsewhere.heard("another", Counts({"a": (2, 0, 0, 0)}), 0.0)
+    told = asked(registry)
+    assert [(c.in_flight, c.slots) for c in told.candidates] == [(2, 2)]
+    assert (told.decision, told.reason) == ("queue", "every candidate is busy")
+
+
+@pytest.mark.parametrize("others", [[], ["b"]])
+def test_places_that_are_kept_for_others_are_told_of(others: list[str]) -> None:
+    """A node that could take one more, and does not take ours: that would look like a fault."""
+    registry = fleet("a", *others, slots=1)
+    elsewhere = Elsewhere(registry, "ours", dict)
+    elsewhere.heard("another", Counts({}, {"m": 1}), 0.0)
+    elsewhere.heard("third", Counts({}, {"m": 1}), 0.0)
+    elsewhere.tick(0.0)
+    told = asked(registry)
+    assert [c.in_flight for c in told.candidates] == [0] * (1 + len(others))
+    assert told.decision == "queue"
+    assert told.reason.endswith("free places are kept for requests that wait at other replicas")

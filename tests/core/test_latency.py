@@ -1,5 +1,6 @@
 """The policy `expected-latency`: whoever is likely to answer soonest (design.md §5)."""
 
+import math
 from collections.abc import Callable
 
 import pytest
@@ -22,6 +23,7 @@ from llm_router.core.latency import (
 from llm_router.core.node import Node
 
 NOW = 100.0
+CLAIMS = st.integers(0, 3)
 
 
 class House:
@@ -414,3 +416,60 @@ def test_weighing_leaves_everything_as_it_was() -> None:
     ask = house.ask()
     house.costs(ask)
     assert (ask.target, fast.claims) == ("", set())
+
+
+# -- where other replicas have the places
+
+
+def test_a_node_that_is_full_elsewhere_is_waited_for() -> None:
+    """Nothing is known of those requests: they are as long as usual, and end evenly spread."""
+    house = House()
+    node = house.add("a", slots=2)
+    house.estimates.model("m").seconds = 12.0
+    node.elsewhere = 2
+    node.allot(0)
+    assert house.costs()["a"]["wait"] == pytest.approx(4.0)
+    node.elsewhere = 3
+    node.allot(-1)
+    assert house.costs()["a"]["wait"] == pytest.approx(6.0)
+
+
+def test_the_first_to_end_may_be_anybodys() -> None:
+    """Ours, if it is expected before; one more that waits for the node waits for the next."""
+    house = House()
+    node = house.add("a", slots=2)
+    house.estimates.model("m").seconds = 10.0
+    node.elsewhere = 1
+    occupy(node, since=NOW - 1.0, until=NOW + 2.0)
+    node.allot(1)
+    assert house.costs()["a"]["wait"] == pytest.approx(2.0)
+    node.claims.add(house.ask())
+    assert house.costs()["a"]["wait"] == pytest.approx(5.0)
+
+
+def test_before_anything_was_answered_a_request_elsewhere_takes_what_its_answer_is_assumed_to() -> None:
+    """200 tokens at 50 per second, of which the half is over."""
+    house = House()
+    node = house.add("a", decode=50.0)
+    house.estimates.model("m").seconds = 0.0
+    node.elsewhere = 1
+    node.allot(0)
+    assert house.costs()["a"]["wait"] == pytest.approx(2.0)
+
+
+@given(
+    slots=st.integers(0, 3), ours=st.integers(0, 4), elsewhere=st.integers(0, 5), share=st.integers(0, 3), busy=CLAIMS
+)
+def test_every_full_node_has_a_wait(slots: int, ours: int, elsewhere: int, share: int, busy: int) -> None:
+    """Full of ours, of others', kept for others, closed: it is a number of seconds, none below 0."""
+    house = House()
+    node, other = house.add("a", slots=1), house.add("b", slots=1)
+    node.resize(slots)
+    node.elsewhere = elsewhere
+    node.allot(min(slots - elsewhere, share))
+    occupy(node, times=ours, since=NOW - 9.0)
+    occupy(other, since=NOW - 9.0)
+    node.claims = {house.ask() for _ in range(busy)}
+    if not node.has_room():
+        assert 0.0 <= house.costs()["a"]["wait"] < math.inf
+        assert house.choose() is None

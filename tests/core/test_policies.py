@@ -165,3 +165,15 @@ def test_equal_scores_take_turns() -> None:
     first = metered("first", last_chosen=1, cpu=5.0, memory=5.0)
     second = metered("second", last_chosen=2, cpu=5.0, memory=5.0)
     assert choose(Metrics(), [second, first]) is first
+
+
+@pytest.mark.parametrize("policy", ["least-requests", "metrics"])
+def test_requests_at_other_replicas_count_as_ours_do(policy: str) -> None:
+    """It is the node's load that these policies are about, whoever sent it."""
+    full, other = metered("full", cpu=10.0, memory=10.0), metered("other", in_flight=1, cpu=10.0, memory=10.0)
+    full.elsewhere = 2
+    full.allot(2)
+    chosen = make_policy(policy, Estimates(), DECODE_WEIGHT)
+    assert chosen.choose(Ask("m", 1.0), [full, other], 1.0) is other
+    costs = [cost["cost"] for cost in chosen.costs(Ask("m", 1.0), [full, other], 1.0)]
+    assert costs[0] > costs[1]

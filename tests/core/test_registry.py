@@ -12,7 +12,7 @@ from tests.core.making import fleet, indexes, occupy, scan
 from llm_router.contract import Address, Gpu, Heartbeat, ModelEntry, NodeSettings, Registration, RuntimeFacts
 from llm_router.core.health import Signal, State
 from llm_router.core.node import DEFAULT_SLOTS, Node
-from llm_router.core.registry import Registry
+from llm_router.core.registry import Introduction, Registry
 
 HERE = Address("10.0.0.7", 11435)
 
@@ -103,6 +103,40 @@ def test_a_node_that_registers_again_is_the_same_node() -> None:
     assert (before.done, before.address, before.state) == (7, moved, State.REGISTERING)
     assert "m" not in registry.available()
     assert "m" in registry
+
+
+def test_a_registration_with_another_replica_is_the_same_registration() -> None:
+    """Requirement E1: the same facts from the table make the same node, and say the same of it."""
+    here, there = Registry(), Registry()
+    message = hello(
+        os="Linux",
+        version="1.2",
+        backend="cuda",
+        models_version=3,
+        access="hush",
+        runtimes=[RuntimeFacts("ollama", "0.12", 2)],
+        settings=NodeSettings(name="GPU box", changed=5.0),
+    )
+    facts = Introduction(
+        own_name=message.machine_name,
+        address=HERE,
+        local=True,
+        runtimes=tuple(message.runtimes),
+        os=message.os,
+        version=message.version,
+        backend=message.backend,
+        models_version=message.models_version,
+        access=message.access,
+        settings=message.settings,
+    )
+    assert there.reintroduce("a", facts, 9.0) == []
+    for registry in (here, there):
+        online(registry)
+        registry.exclude("a", "m", "500", 1.0)
+    assert here.register("a", message, HERE, local=True, now=9.0) == there.reintroduce("a", facts, 9.0)
+    assert here.nodes["a"].view() == there.nodes["a"].view()
+    assert here.nodes["a"].access == there.nodes["a"].access
+    assert available(there) == {}
 
 
 def test_going_offline_drops_the_models_and_coming_back_pulls_them() -> None:

@@ -709,7 +709,7 @@ def test_7_a_freed_slot_that_is_one_too_many_goes_to_nobody() -> None:
     waits = ask()
     scheduler.on_request(waits, 1.0)
     node = registry.nodes["a"]
-    node.slots = 1
+    node.resize(1)
     first, second = node.leases
     assert scheduler.on_done(first, 2.0, failed=False) == []
     assert placed(scheduler.on_done(second, 2.0, failed=False)) == [(waits, "a")]
@@ -732,7 +732,7 @@ def test_7_a_crowd_that_waits_for_one_model_hides_nobody_who_waits_for_another(w
     if wakes == "done":
         assert placed(scheduler.on_done(lease, 3.0, failed=False)) == [(alone, "b")]
     else:
-        both.slots = 2
+        both.resize(2)
         assert placed(scheduler.on_tick(3.0)) == [(alone, "b")]
 
 

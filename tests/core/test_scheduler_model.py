@@ -1,7 +1,8 @@
 """The scheduler over a registry to which anything happens, in any order, under each policy.
 
 What gives a waiting request a chance is followed by what the gateway does then: `on_done`, and after any change in the
-registry `on_tick`. Every request is counted from its arrival to its one end.
+registry `on_tick`; after what other replicas tell, only if that made room. Every request is counted from its arrival to
+its one end.
 """
 
 from typing import Any, ClassVar
@@ -22,6 +23,7 @@ from llm_router.contract import (
 )
 from llm_router.core.affinity import conversation
 from llm_router.core.ask import Ask
+from llm_router.core.elsewhere import SILENT, Counts, Elsewhere
 from llm_router.core.estimates import Estimates
 from llm_router.core.health import Signal, State
 from llm_router.core.node import Lease, Node
@@ -39,6 +41,7 @@ MODELS = st.sampled_from("mno")
 LISTS = st.lists(MODELS, min_size=1, max_size=3, unique=True)
 ANY = st.integers(0, 1000)  # which of those that are there
 TALK = [b"%d" % i for i in range(4)]
+OTHERS = st.sampled_from(["another", "third"])
 SIGNALS = st.sampled_from(
     [Signal.GOODBYE, Signal.REQUEST_FAILED, Signal.PROBE_OK, Signal.PROBE_OK, Signal.PROBE_FAILED, Signal.SILENT]
 )
@@ -55,6 +58,8 @@ class AnyTraffic(RuleBasedStateMachine):
         self.now = 100.0
         self.registry = Registry()
         self.scheduler: Scheduler = make_scheduler(self.registry)
+        self.elsewhere = Elsewhere(self.registry, "ours", self.scheduler.queued)
+        self.told: dict[tuple[str, Node], int] = {}  # what other replicas have in flight
         self.waiting: dict[Ask, float] = {}  # and since when
         self.leases: list[Lease] = []
         self.ended: dict[Ask, str] = {}
@@ -67,6 +72,7 @@ class AnyTraffic(RuleBasedStateMachine):
         self.scheduler = make_scheduler(
             self.registry, self.policy, estimates=Estimates(), queue_size=QUEUE_SIZE, queue_timeout=QUEUE_TIMEOUT
         )
+        self.elsewhere = Elsewhere(self.registry, "ours", self.scheduler.queued)
 
     # -- requests
 
@@ -182,6 +188,33 @@ class AnyTraffic(RuleBasedStateMachine):
         self.registry.lift(node_id, model, "by an operator")
         self.tick(0.0)
 
+    # -- other replicas
+
+    @rule(
+        replica=OTHERS,
+        nodes=st.dictionaries(NODES, st.tuples(*[st.integers(0, 2)] * 4), max_size=2),
+        waiting=st.none() | st.dictionaries(MODELS, st.just(1), max_size=2),
+    )
+    def hear(self, replica: str, nodes: dict[str, tuple[int, int, int, int]], waiting: dict[str, int] | None) -> None:
+        """Any number of requests: others may have filled the node, and more than that."""
+        if self.elsewhere.heard(replica, Counts(nodes, waiting), self.now):
+            self.tick(0.0)
+        for node_id, counts in nodes.items():
+            if node_id in self.registry.nodes:
+                self.told[replica, self.registry.nodes[node_id]] = counts[0]
+
+    @rule(replica=OTHERS)
+    def part(self, replica: str) -> None:
+        if self.elsewhere.gone(replica, self.now):
+            self.tick(0.0)
+
+    @rule(seconds=st.floats(0, 2))
+    def count_again(self, seconds: float) -> None:
+        """Turns end, and who is silent is not counted any more."""
+        self.now += seconds
+        if self.elsewhere.tick(self.now):
+            self.tick(0.0)
+
     # -- what follows
 
     def ask(self, ask: Ask) -> None:
@@ -221,7 +254,7 @@ class AnyTraffic(RuleBasedStateMachine):
         """A slot that is there, on a node that can."""
         node = lease.node
         assert lease.ask is ask
-        assert node.in_flight <= node.slots
+        assert len(node.leases) <= node.places
         if lease.trial:
             assert node.excluded[ask.model].trial
             assert node.id not in ask.tried
@@ -301,6 +334,16 @@ class AnyTraffic(RuleBasedStateMachine):
         assert indexes(self.registry) == scan(self.registry)
 
     @invariant()
+    def places_are_what_the_others_leave(self) -> None:
+        """Or fewer, while requests wait there; all of them where nobody is heard of."""
+        others = self.elsewhere.replicas
+        self.told = {key: count for key, count in self.told.items() if key[0] in others}
+        for node in self.registry:
+            assert node.elsewhere == sum(self.told.get((name, node), 0) for name in others)
+            assert node.places <= node.slots - node.elsewhere
+            assert others or node.places == node.slots
+
+    @invariant()
     def one_trial_at_a_time(self) -> None:
         """Requirement C7."""
         for node in self.registry:
@@ -311,6 +354,7 @@ class AnyTraffic(RuleBasedStateMachine):
     def teardown(self) -> None:
         """In the end everything ends, and nothing is in flight any more."""
         nodes = {lease.node for lease in self.leases} | set(self.registry)
+        self.count_again(SILENT + 1)
         while self.leases:
             self.cancel_an_answer(0)
         self.tick(QUEUE_TIMEOUT)

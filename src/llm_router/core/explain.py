@@ -46,8 +46,7 @@ def _candidates(preview: Preview, model: str) -> list[Candidate]:
 
 def _why(preview: Preview, node: Node | None) -> str:
     if node is None:
-        target = preview.target
-        return f"waits for '{target.name}', which is expected to be sooner" if target else "every candidate is busy"
+        return _why_it_waits(preview)
     if preview.is_trial:
         return "tries again whether the model works there; if it fails, the request moves on"
     costs = {n.id: cost["cost"] for n, cost in zip(preview.candidates, preview.costs, strict=True)}
@@ -59,6 +58,18 @@ def _why(preview: Preview, node: Node | None) -> str:
     if passed_over and all(n.report.cpu > BUSY_CPU for n in passed_over):
         return f"lowest cost of those that are not above {BUSY_CPU:.0f} % CPU"
     return "about as good as the best, or next best with a free slot, and chosen longest ago"
+
+
+def _why_it_waits(preview: Preview) -> str:
+    target = preview.target
+    why = f"waits for '{target.name}', which is expected to be sooner" if target else "every candidate is busy"
+    kept = any(_keeps_places(n) for n in ([target] if target else preview.candidates))
+    return f"{why}; free places are kept for requests that wait at other replicas" if kept else why
+
+
+def _keeps_places(node: Node) -> bool:
+    """Whether it could run one more, but that one is not ours."""
+    return node.in_flight < node.slots and not node.has_room()
 
 
 def _others(

@@ -59,7 +59,7 @@ class ExpectedLatency:
                 candidates = _spared(candidates)
                 break
         best = self._cheapest(ask, candidates, now)
-        if len(best.leases) < best.slots:
+        if len(best.leases) < best.places:
             return best
         best.claims.add(ask)
         ask.target = best.id
@@ -86,7 +86,7 @@ class ExpectedLatency:
         for node in candidates:
             if node.changed > newest:  # noqa: PLR1730 - max() is a call, and every request comes here
                 newest = node.changed
-            if node.last_chosen < first and len(node.leases) < node.slots:
+            if node.last_chosen < first and len(node.leases) < node.places:
                 best, first = node, node.last_chosen
         if spread is None or spread.newest != newest or spread.count != len(candidates):
             spread = self._spreads[ask.model] = self._spread(ask.model, candidates, newest, now)
@@ -128,7 +128,7 @@ class ExpectedLatency:
                     cost += LOAD_WEIGHT * (ready - now)
                 if node.id == holder:
                     cost -= held / rates.prefill
-            if len(node.leases) >= node.slots:
+            if len(node.leases) >= node.places:
                 cost += self._wait(ask, node, model, now)
             costs.append(cost)
         least = min(costs)
@@ -136,7 +136,7 @@ class ExpectedLatency:
         best, first = candidates[0], math.inf
         for node, cost in zip(candidates, costs):  # noqa: B905 - as long as each other; to check it takes time
             if cost <= limit:
-                turn = node.last_chosen if len(node.leases) < node.slots else node.last_chosen + AFTER_ALL
+                turn = node.last_chosen if len(node.leases) < node.places else node.last_chosen + AFTER_ALL
                 if turn < first:
                     best, first = node, turn
         return best
@@ -159,13 +159,28 @@ class ExpectedLatency:
     def _wait(self, ask: Ask, node: Node, model: Model, now: float) -> float:
         """Seconds until a busy node has a slot for one more than claim one already and came before."""
         leases = node.leases
-        turn = len(leases) - node.slots + sum(claim.arrived < ask.arrived for claim in node.claims)
+        turn = len(leases) - node.places + sum(claim.arrived < ask.arrived for claim in node.claims)
         if not turn and node.soonest > now:
             return node.soonest - now
-        ends = sorted([self._remaining(lease, now) for lease in leases])
-        node.soonest = min(lease.until for lease in leases)
+        ends = [self._remaining(lease, now) for lease in leases]
+        node.soonest = min([lease.until for lease in leases], default=0.0)
+        if node.places < node.slots or not ends:
+            ends += self._ends_elsewhere(node, model)
+            node.soonest = now + min(ends)
+        ends.sort()
         rounds, turn = divmod(turn, len(ends))
         return ends[turn] + rounds * model.seconds
+
+    def _ends_elsewhere(self, node: Node, model: Model) -> list[float]:
+        """Seconds until each of the requests ends that have the places which are not ours.
+
+        All that is known of them is their number. So they are taken to be as long as those of this model usually are,
+        and to have begun at any time: the first of n is then expected to end after 1/(n+1) of that, and so on; the only
+        one after a half. A place that is kept for one that waits elsewhere counts as taken by it.
+        """
+        usual = model.seconds or model.output / self._estimates.of(node, model).decode
+        count = max(1, node.slots - node.places)
+        return [usual * i / (count + 1) for i in range(1, count + 1)]
 
     def _load(self, node: Node, seconds: float, now: float) -> float:
         """What a load counts, with what it displaces; with the wait for room where every model there is in use."""

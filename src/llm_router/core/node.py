@@ -57,14 +57,19 @@ class Node:
     `changed` is the number of the last change of what it is weighed by, counted over all nodes.
     `rates` is how fast it runs each, `pace` how it compares with the fastest node in prefill, decode and loads.
     `access` is the header line by which requests are let in there, `token` the word in it, which no view shows.
-    `since`: when it came online last; `latency`: seconds that its answers take, see LATEST; `version`: its agent's.
+    `since`: when it came online last; `registered`: when it registered last, in seconds since the epoch, so that it is
+    the same for every replica; `latency`: seconds that its answers take, see LATEST; `version`: its agent's.
     `entries`: what it told of its models, by id; `absent`: those that it would have to fetch first, `fetching`: those
     of them that it does fetch, or was asked for.
+    `slots`: how many requests it runs at once, whoever asks; `places`: how many of these are ours, see `elsewhere.py`.
+    `leases`, `done` and `failed` are of requests that came to this replica; what the others have there and had there is
+    in `elsewhere`, `done_elsewhere` and `failed_elsewhere`.
     """
 
     __slots__ = (
         "_idle_since",
         "_idle_since_is_known",
+        "_slots",
         "absent",
         "access",
         "address",
@@ -73,9 +78,12 @@ class Node:
         "claims",
         "dialects",
         "done",
+        "done_elsewhere",
+        "elsewhere",
         "entries",
         "excluded",
         "failed",
+        "failed_elsewhere",
         "fetching",
         "holds",
         "id",
@@ -91,12 +99,13 @@ class Node:
         "os",
         "own_name",
         "pace",
+        "places",
         "rates",
+        "registered",
         "report",
         "runtimes",
         "settings",
         "since",
-        "slots",
         "soonest",
         "state",
         "token",
@@ -128,7 +137,8 @@ class Node:
         self.token = ""
         self.dialects = dialects
         self.runtimes = tuple(runtimes)
-        self.slots = slots or sum(r.slots for r in self.runtimes) or DEFAULT_SLOTS
+        self._slots = self.places = slots or sum(r.slots for r in self.runtimes) or DEFAULT_SLOTS
+        self.elsewhere = self.done_elsewhere = self.failed_elsewhere = 0
         self.os = os
         self.local = local
         self.state = state
@@ -157,17 +167,37 @@ class Node:
         self.last_chosen = 0
         self.last_seen = 0.0
         self.since = 0.0
+        self.registered = 0.0
         self.latency = 0.0
         self.version = ""
 
     @property
     def in_flight(self) -> int:
-        """How many requests it is answering."""
-        return len(self.leases)
+        """How many requests it is answering, whichever replica they came to."""
+        return len(self.leases) + self.elsewhere
+
+    @property
+    def slots(self) -> int:
+        """How many requests it runs at once."""
+        return self._slots
+
+    def resize(self, slots: int) -> None:
+        """It runs so many requests at once from now on."""
+        self.allot(self.places + slots - self._slots)
+        self._slots = slots
+
+    def allot(self, places: int) -> None:
+        """We may have so many requests there at once: 0 or fewer while others fill it, `slots` where nobody else is."""
+        self.places = places
+        self.soonest = 0.0
 
     def has_room(self) -> bool:
-        """Whether it can take one more request now."""
-        return len(self.leases) < self.slots
+        """Whether it can take one more request of ours now."""
+        return len(self.leases) < self.places
+
+    def counts(self) -> tuple[int, int, int]:
+        """In flight, done, failed: of all replicas' requests."""
+        return self.in_flight, self.done + self.done_elsewhere, self.failed + self.failed_elsewhere
 
     def fetch_of(self, model: str) -> Progress | None:
         """How far it is with fetching this model, as it reported last."""
@@ -222,6 +252,7 @@ class Node:
 
     def view(self) -> NodeView:
         """What `GET /v0/nodes` shows. Times are those of `now`."""
+        in_flight, done, failed = self.counts()
         return NodeView(
             id=self.id,
             name=self.name,
@@ -235,9 +266,9 @@ class Node:
             excluded=sorted(self.excluded),
             exclusions=[ExcludedModel(m, e.reason, e.since, e.until) for m, e in sorted(self.excluded.items())],
             slots=self.slots,
-            in_flight=self.in_flight,
-            done=self.done,
-            failed=self.failed,
+            in_flight=in_flight,
+            done=done,
+            failed=failed,
             cpu=self.report.cpu,
             memory=self.report.memory,
             gpus=self.report.gpus,

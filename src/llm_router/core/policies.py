@@ -77,14 +77,14 @@ def _tells(node: Node, now: float) -> bool:
 
 def _parts(node: Node) -> dict[str, float]:
     report = node.report
-    requests = PER_REQUEST * len(node.leases)
+    requests = PER_REQUEST * node.in_flight
     gpu, vram = _gpu(report), _vram(report)
     return {"cpu": report.cpu, "memory": report.memory, "gpu": gpu, "vram": vram, "requests": requests}
 
 
 def _score(node: Node) -> tuple[float, int]:
     report = node.report
-    score = report.cpu + report.memory + PER_REQUEST * len(node.leases)
+    score = report.cpu + report.memory + PER_REQUEST * (len(node.leases) + node.elsewhere)
     if report.gpus:
         score += _gpu(report) + _vram(report)
     return score, node.last_chosen
@@ -103,7 +103,7 @@ def _last_chosen(node: Node) -> int:
 
 
 def _requests(node: Node) -> tuple[int, int]:
-    return len(node.leases), node.last_chosen
+    return len(node.leases) + node.elsewhere, node.last_chosen
 
 
 POLICIES: dict[str, Callable[[Estimates, float], Policy]] = {

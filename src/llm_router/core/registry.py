@@ -14,7 +14,16 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from llm_router.contract import Address, Heartbeat, ModelEntry, NodeSettings, Registration
+from llm_router.contract import (
+    Address,
+    Backend,
+    Gpu,
+    Heartbeat,
+    ModelEntry,
+    NodeSettings,
+    Registration,
+    RuntimeFacts,
+)
 from llm_router.core.exclusions import Exclusion
 from llm_router.core.health import Signal, State, after
 from llm_router.core.node import DEFAULT_SLOTS, EVERY_DIALECT, Node
@@ -29,6 +38,26 @@ class Change(msgspec.Struct, frozen=True):
     node_id: str
     name: str
     detail: str = ""
+
+
+class Introduction(msgspec.Struct, frozen=True, kw_only=True):
+    """What an agent is known by once it has registered, with whichever replica. `access`: see `Node.token`.
+
+    `slots`: 0 where only its runtimes tell.
+    """
+
+    own_name: str
+    address: Address
+    local: bool
+    runtimes: tuple[RuntimeFacts, ...]
+    os: str
+    version: str
+    backend: Backend
+    models_version: int
+    access: str
+    settings: NodeSettings
+    gpus: list[Gpu] = []
+    slots: int = 0
 
 
 class Registry:
@@ -99,26 +128,34 @@ class Registry:
             state = State.PENDING if pending else State.REGISTERING
             node = Node(node_id, message.machine_name, "agent", address, dialects=EVERY_DIALECT, state=state)
             self.nodes[node_id] = node
-        node.address = address
-        node.own_name = message.machine_name
+        return self._introduced(node, _introduction(message, address, local=local), now)
+
+    def reintroduce(self, node_id: str, facts: Introduction, now: float) -> list[Change]:
+        """A known agent introduced itself to another replica. No changes: it is not known here."""
+        node = self.nodes.get(node_id)
+        return self._introduced(node, facts, now) if node is not None else []
+
+    def _introduced(self, node: Node, facts: Introduction, now: float) -> list[Change]:
+        node.address = facts.address
+        node.own_name = facts.own_name
         node.configure(node.settings)
-        node.runtimes = tuple(message.runtimes)
-        node.slots = sum(r.slots for r in node.runtimes) or DEFAULT_SLOTS
-        node.os = message.os
-        node.version = message.version
-        node.backend = message.backend
-        node.local = local
-        node.models_version = message.models_version
-        node.report = Heartbeat(gpus=message.gpus)
-        node.let_in_by(message.access)
+        node.runtimes = facts.runtimes
+        node.resize(facts.slots or sum(r.slots for r in facts.runtimes) or DEFAULT_SLOTS)
+        node.os = facts.os
+        node.version = facts.version
+        node.backend = facts.backend
+        node.local = facts.local
+        node.models_version = facts.models_version
+        node.report = Heartbeat(gpus=facts.gpus)
+        node.let_in_by(facts.access)
         node.last_seen = now
-        settings = max(node.settings, message.settings, key=lambda s: s.changed)
-        changes = self.configure(node_id, settings)
+        settings = max(node.settings, facts.settings, key=lambda s: s.changed)
+        changes = self.configure(node.id, settings)
         event = "node.pending" if node.state is State.PENDING else "node.registered"
         return [
-            Change(event, node.id, node.name, address.url),
+            Change(event, node.id, node.name, facts.address.url),
             *changes,
-            *self.signal(node_id, Signal.REGISTERED, now),
+            *self.signal(node.id, Signal.REGISTERED, now),
         ]
 
     def configure(self, node_id: str, settings: NodeSettings) -> list[Change]:
@@ -193,7 +230,7 @@ class Registry:
         before, node.report = set(node.report.loaded), report
         node.change()
         node.models_version = report.models_version
-        node.slots = report.slots or node.slots
+        node.resize(report.slots or node.slots)
         if report.runtimes:  # one may have come up, or be another version now
             node.runtimes, node.backend = tuple(report.runtimes), report.backend
         node.last_seen = now
@@ -335,6 +372,22 @@ class Registry:
         if node.state is State.SUSPECT:
             return self.suspects
         return self.offered if model in node.absent and model not in node.fetching else self.online
+
+
+def _introduction(message: Registration, address: Address, *, local: bool) -> Introduction:
+    return Introduction(
+        own_name=message.machine_name,
+        address=address,
+        local=local,
+        runtimes=tuple(message.runtimes),
+        os=message.os,
+        version=message.version,
+        backend=message.backend,
+        models_version=message.models_version,
+        access=message.access,
+        settings=message.settings,
+        gpus=message.gpus,
+    )
 
 
 def _difference(old: NodeSettings, new: NodeSettings) -> str:

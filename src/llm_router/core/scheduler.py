@@ -224,7 +224,7 @@ class Scheduler:
         usable = (n for n in likely if self._may(ask, n))
         drawn = list(dict.fromkeys([*usable, *_in_turn(nodes, self._turn, DRAWN // 2)]))
         if not any(n.has_room() for n in drawn):  # written out below, since it may look at a thousand
-            drawn = list(islice((n for n in nodes if len(n.leases) < n.slots), DRAWN)) or drawn
+            drawn = list(islice((n for n in nodes if len(n.leases) < n.places), DRAWN)) or drawn
         return drawn
 
     def _may(self, ask: Ask, node: Node) -> bool:
@@ -359,8 +359,8 @@ class Scheduler:
 
     def _again_in(self, name: str, waiting: int) -> int:
         """Seconds until one more request than wait already is likely to find a place."""
-        slots = sum(n.slots for n in self._registry.online.get(name, ())) or 1
-        seconds = math.ceil((waiting + 1) * self._estimates.model(name).seconds / slots)
+        places = sum(max(0, n.places) for n in self._registry.online.get(name, ())) or 1
+        seconds = math.ceil((waiting + 1) * self._estimates.model(name).seconds / places)
         return min(max(1, seconds), LONGEST_RETRY)
 
 

@@ -101,11 +101,11 @@ class Model:
 
     def close(self) -> None:
         """It gets no new requests: they wait in the queue."""
-        self.upstream.slots = 0
+        self.upstream.resize(0)
 
     def open(self) -> None:
         """It gets new requests again."""
-        self.upstream.slots = self._slots
+        self.upstream.resize(self._slots)
 
 
 class Loader:
