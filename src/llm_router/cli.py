@@ -215,9 +215,14 @@ def up(node_port: int | None, runtime: tuple[str, ...], *, share: bool, **flags:
 def serve(*, with_parent: bool, **flags: object) -> None:
     """Run the router alone."""
     config = RouterConfig.load(flags)
-    from llm_router.router.app import run
+    if config.workers > 1:
+        from llm_router.router import workers
 
-    _run(run, config, with_parent=with_parent)
+        _run(workers.run, config, with_parent=with_parent)
+    else:
+        from llm_router.router import app
+
+        _run(app.run, config, with_parent=with_parent)
 
 
 @commands.group(invoke_without_command=True)

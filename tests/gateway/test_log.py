@@ -22,6 +22,22 @@ except ZeroDivisionError:
     log.exception("task.failed")
 """
 
+WRITES = """
+import io, sys, structlog
+from llm_router.gateway.log import configure
+class File(io.RawIOBase):
+    def writable(self):
+        return True
+    def write(self, data):
+        assert bytes(data).endswith(b"}\\n")
+        sys.stdout.buffer.write(data)
+        return len(data)
+sys.stderr = io.TextIOWrapper(io.BufferedWriter(File()), line_buffering=True)  # as Python makes it
+configure("info", "json")
+structlog.get_logger().info("short")
+structlog.get_logger().info("long" * 9999)
+"""
+
 
 def run(level: str, form: str) -> list[str]:
     """The lines on standard error; nothing may go to standard output."""
@@ -56,3 +72,9 @@ def test_level(level: str, first: str) -> None:
     """Only what is severe enough is printed."""
     own = [msgspec.json.decode(line)["event"] for line in run(level, "json") if "careful" not in line]
     assert own[0] == first
+
+
+def test_a_line_is_written_at_once() -> None:
+    """With its end, however long it is: lines of processes that share a file do not mix."""
+    done = subprocess.run([sys.executable, "-c", WRITES], capture_output=True, text=True, check=True)
+    assert [msgspec.json.decode(write)["event"] for write in done.stdout.splitlines()] == ["short", "long" * 9999]

@@ -333,15 +333,21 @@ class Gateway:
         self._sweeper: asyncio.TimerHandle | None = None
         self._gone = asyncio.Event()
 
-    async def start(self) -> int:
-        """Listen; the port it listens on.
+    async def start(self, *, shared: bool = False) -> int:
+        """Listen; the port it listens on. `shared`: with other processes, which all say so.
 
         Raises:
             OSError: the address is taken or not ours.
         """
         config = self.config
         self._server = await self.plane.loop.create_server(
-            lambda: Client(self), config.host, config.port, ssl=self._tls, backlog=BACKLOG, reuse_address=True
+            lambda: Client(self),
+            config.host,
+            config.port,
+            ssl=self._tls,
+            backlog=BACKLOG,
+            reuse_address=True,
+            reuse_port=shared or None,
         )
         self._sweep()
         port: int = self._server.sockets[0].getsockname()[1]

@@ -3,20 +3,23 @@
 import asyncio
 import os
 import signal
+from collections.abc import Callable
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
-def stop_requested() -> asyncio.Event:
+def stop_requested(last: Callable[[], object] | None = None) -> asyncio.Event:
     """An event that the first signal sets; from then on the next one ends the process with the status shells expect.
 
-    Call it in the main thread, inside the loop.
+    `last`: what is to be done before that, without waiting. Call it in the main thread, inside the loop.
     """
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
 
     def asked(number: int) -> None:
         if stop.is_set():
+            if last is not None:
+                last()
             os._exit(128 + number)
         stop.set()
 
