@@ -10,6 +10,7 @@ Rule 2: what a client gets is looked at as a client would: a status, a body and 
 import asyncio
 import socket
 import struct
+import time
 from collections import deque
 from typing import Literal, NamedTuple
 
@@ -69,8 +70,12 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Answer(msgspec.Struct):
-    """What came. `body`: all of it when it is SHORT, else its last bytes; `whole`: its end has come."""
+    """What came. `body`: all of it when it is SHORT, else its last bytes; `whole`: its end has come.
 
+    `began`: when its first byte came, by `time.monotonic`: uvloop's own clock knows milliseconds only.
+    """
+
+    began: float = 0.0
     status: int = 0
     length: int = 0
     body: bytes = b""
@@ -78,10 +83,14 @@ class Answer(msgspec.Struct):
 
 
 class Ending(NamedTuple):
-    """How a request ended for its client; `why`: what it got, where that was no answer."""
+    """How a request ended for its client; `why`: what it got, where that was no answer.
+
+    `began`: when an answer's first byte came, by `time.monotonic`.
+    """
 
     kind: Kind
     why: str = ""
+    began: float = 0.0
 
 
 class Line(asyncio.Protocol):
@@ -121,6 +130,7 @@ class Line(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if not self.begun.done():
             self.begun.set_result(None)
+            self.answer.began = time.monotonic()
             self._rest()
         self._parser.feed_data(data)
 
@@ -229,7 +239,7 @@ class Clients:
 
 
 def ending_of(plan: Plan, answer: Answer) -> Ending:
-    """How it ended for a client that stayed. `wrong`: in no way that docs/api.md knows."""
+    """How it ended for a client that stayed. `wrong`: in no way that docs/reference/api.md knows."""
     body = answer.body
     if not answer.status:
         return Ending("lost", "the connection ended without a word")
@@ -240,7 +250,7 @@ def ending_of(plan: Plan, answer: Answer) -> Ending:
         told = plan.stream and b'"error"' in body[-TAIL:]
         return Ending("broken" if told else "wrong", f"cut after {answer.length} bytes: {body[-200:]!r}")
     missing = _missing(plan, answer)
-    return Ending("wrong", missing) if missing else Ending("answered")
+    return Ending("wrong", missing) if missing else Ending("answered", began=answer.began)
 
 
 def _missing(plan: Plan, answer: Answer) -> str:

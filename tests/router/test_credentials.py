@@ -69,3 +69,15 @@ def test_a_restart_remembers() -> None:
         after.readmit("n", "", invited=True)
     after.forget("n")
     assert not after.matches("n", secret)
+
+
+def test_what_another_replica_has_written_counts() -> None:
+    """The secret that it issued, and that the node has shown it there."""
+    here, there = Credentials(), Credentials()
+    secret = there.issue("n")
+    there.prove("n", secret)
+    here.issue("n")
+    here.restore("n", there.of("n"))
+    assert not here.prove("n", secret)  # that is no news
+    with pytest.raises(WrongSecret):
+        here.readmit("n", "", invited=True)

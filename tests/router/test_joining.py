@@ -6,16 +6,23 @@ from pathlib import Path
 
 import pytest
 
-from llm_router.errors import ConfigError
+from llm_router.errors import ConfigError, Conflict
 from llm_router.gateway.trust import Trust
+from llm_router.router.join_keeping import InFile, InSettings
 from llm_router.router.joining import Door, JoinToken, join_command
 
 ELSEWHERE = "198.51.100.7"  # reserved for documentation (RFC 5737): nobody's
 
 
+async def token_in(directory: Path) -> JoinToken:
+    token = JoinToken(InFile(directory / "router" / "join-token"))
+    await token.restore()
+    return token
+
+
 @pytest.fixture
-def token(tmp_path: Path) -> JoinToken:
-    return JoinToken(tmp_path / "router" / "join-token")
+async def token(tmp_path: Path) -> JoinToken:
+    return await token_in(tmp_path)
 
 
 @pytest.fixture
@@ -23,33 +30,51 @@ def door(token: JoinToken) -> Door:
     return Door(token, Trust(["127.0.0.0/8", "::1"]), "token")
 
 
-def test_the_token_is_made_once(tmp_path: Path, token: JoinToken) -> None:
+async def test_the_token_is_made_once(tmp_path: Path, token: JoinToken) -> None:
     """The command that somebody wrote down works after a restart."""
     assert len(token.word) == 32
-    assert JoinToken(tmp_path / "router" / "join-token").word == token.word
+    assert (await token_in(tmp_path)).word == token.word
 
 
-def test_a_new_token_replaces_the_old(tmp_path: Path, token: JoinToken, door: Door) -> None:
+async def test_a_new_token_replaces_the_old(tmp_path: Path, token: JoinToken, door: Door) -> None:
     """From then on, and after a restart, the old one opens nothing."""
-    old, new = token.word, token.rotate()
+    old = token.word
+    await token.rotate()
+    new = token.word
     assert [door.lets_in(word, ELSEWHERE, forwarded=False) for word in (old, new)] == [False, True]
-    assert JoinToken(tmp_path / "router" / "join-token").word == new
+    assert (await token_in(tmp_path)).word == new
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such modes")
-def test_only_the_routers_user_can_read_it(tmp_path: Path, token: JoinToken) -> None:
+async def test_only_the_routers_user_can_read_it(tmp_path: Path, token: JoinToken) -> None:
     """The file has mode 0600, also after it was replaced."""
     path = tmp_path / "router" / "join-token"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    token.rotate()
+    await token.rotate()
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
-def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
+async def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
     """The message names the file."""
     (tmp_path / "router").write_bytes(b"a file where a directory should be")
     with pytest.raises(ConfigError, match="join-token"):
-        JoinToken(tmp_path / "router" / "join-token")
+        await token_in(tmp_path)
+
+
+async def test_a_token_of_the_settings() -> None:
+    """Who starts routers and nodes together chooses it; then nobody changes it here."""
+    token = JoinToken(InSettings("chosen-by-an-operator"))
+    await token.restore()
+    assert token.word == "chosen-by-an-operator"
+    with pytest.raises(Conflict, match="LLM_ROUTER_JOIN_TOKEN"):
+        await token.rotate()
+
+
+@pytest.mark.parametrize("word", ["short", "with a space in it", "with/a/slash/in/it", "x" * 129])
+def test_a_token_that_is_none(word: str) -> None:
+    """It has to stand in a URL, and not to be guessed."""
+    with pytest.raises(ConfigError, match="LLM_ROUTER_JOIN_TOKEN"):
+        InSettings(word)
 
 
 def test_who_is_elsewhere_needs_the_token(token: JoinToken, door: Door) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import asyncpg
 import psutil
 import pytest
 from sqlalchemy import Connection, text
@@ -23,7 +24,11 @@ from llm_router.router.ledger import BATCH, PENDING_LIMIT, Ledger, Watcher
 from llm_router.router.rows import snapshot
 from llm_router.router.store import queries
 from llm_router.router.store.database import Database
+from llm_router.router.store.postgres import PostgresDatabase
 from llm_router.router.store.queries import StoredNode
+from llm_router.router.store.schema import CHANNEL
+from llm_router.router.store.sqlite import SqliteDatabase
+from llm_router.router.store.urls import dsn
 
 
 def request(number: int, tokens: int = 0) -> RequestRecord:
@@ -142,7 +147,7 @@ def locked(place: Path) -> Iterator[None]:
 
 async def test_a_database_that_others_keep_locked_delays_and_loses_nothing(tmp_path: Path, database: Database) -> None:
     """Requirement F4: longer than a batch waits for it, and whatever came meanwhile."""
-    impatient = Database(database.url, patience=0.01)
+    impatient = SqliteDatabase(database.url, patience=0.01)
     ledger = Ledger(impatient, no_node)
     with locked(tmp_path / "router.db"), capture_logs() as logged:
         for number in range(3):
@@ -163,7 +168,7 @@ def writers(place: Path) -> list[psutil.Process]:
 async def test_a_writer_that_is_killed_takes_nothing_along(tmp_path: Path, database: Database) -> None:
     """Requirement F4: what it had not written is kept, in its order, and another one writes it."""
     place = tmp_path / "router.db"
-    patient = Database(database.url, patience=60)
+    patient = SqliteDatabase(database.url, patience=60)
     ledger = Ledger(patient, no_node)
     with locked(place), capture_logs() as logged:
         for number in range(BATCH + 1):
@@ -244,7 +249,7 @@ async def test_a_database_in_trouble_is_tried_at_its_pace(
     """Requirement I2: no request has a backlog packed and refused once more; another try comes with the next second."""
     monkeypatch.setattr(ledgers, "FLUSH_EVERY", 3600.0)
     tries: list[str] = []
-    impatient = Database(database.url, patience=0)
+    impatient = SqliteDatabase(database.url, patience=0)
     ledger = Ledger(impatient, tries.append)
     failed = asyncio.Event()
     ledger.tell = lambda _event: failed.set()
@@ -331,3 +336,72 @@ async def test_batches_are_shown_as_a_whole(database: Database) -> None:
 
 def seen_by(seen: list[str]) -> Watcher:
     return lambda records: seen.extend(record.id for record in records)
+
+
+# -- rows that other replicas read
+
+
+def two_nodes() -> Registry:
+    registry = Registry()
+    for node_id in ("n1", "n2"):
+        registry.add(RegistryNode(node_id, node_id, "agent", Address("h", 1), dialects=frozenset()), 0.0)
+    return registry
+
+
+async def test_what_is_still_to_be_written_is_known(database: Database) -> None:
+    """Until it is written, however often that fails; a heartbeat is no change that a row could take back."""
+    registry = two_nodes()
+    seen: list[bool] = []
+
+    def taken(node_id: str) -> StoredNode | None:
+        return snapshot(registry, Credentials(), node_id)
+
+    ledger = Ledger(database, taken)
+    ledger.seen("n2")
+    ledger.change(Change("node.changed", "n1", "n1"))
+    await database.run(lambda connection: sql(connection, "ALTER TABLE nodes RENAME TO others"))
+    with capture_logs():
+        flushing = asyncio.create_task(ledger.flush())
+        while not flushing.done():
+            seen.append(ledger.unwritten("n1"))
+            await asyncio.sleep(0)  # noqa: TID251 - the ledger's turn
+    assert all(seen)
+    assert ledger.unwritten("n1")
+    await database.run(lambda connection: sql(connection, "ALTER TABLE others RENAME TO nodes"))
+    await ledger.flush()
+    assert not ledger.unwritten("n1")
+    assert not ledger.unwritten("n2")
+
+
+async def test_who_reads_waits_for_what_is_being_written(database: Database) -> None:
+    """And what comes meanwhile for it."""
+    ledger = Ledger(database, no_node)
+    ledger.request(request(1))
+    async with ledger.settled():
+        flushing = asyncio.create_task(ledger.flush())
+        assert await ids(database) == []
+        assert not flushing.done()
+    await flushing
+    assert await ids(database) == ["r1"]
+
+
+async def test_a_row_that_others_read_is_written_at_once_and_told_of(
+    postgres_place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the same transaction: who hears of it finds it. What a node reports by itself can wait, and is not told."""
+    monkeypatch.setattr(ledgers, "FLUSH_EVERY", 3600.0)
+    registry = two_nodes()
+    shared = PostgresDatabase(postgres_place, "r1")
+    ledger = Ledger(shared, lambda node_id: snapshot(registry, Credentials(), node_id))
+    ledger.letters = lambda nodes: [f"rows {','.join(nodes)}"]
+    heard: asyncio.Queue[object] = asyncio.Queue()
+    listener = await asyncpg.connect(dsn(postgres_place))
+    await listener.add_listener(CHANNEL, lambda *told: heard.put_nowait(told[-1]))
+    ledger.start()
+    ledger.seen("n2")
+    ledger.touch("n1")
+    assert await heard.get() == "rows n1"
+    assert await listener.fetchval("SELECT count(*) FROM nodes WHERE id = 'n1'") == 1
+    await listener.close()
+    await ledger.stop()
+    await shared.close()

@@ -13,6 +13,7 @@ from llm_router.router.feed import Feed
 from llm_router.router.ledger import Ledger
 from llm_router.router.live import Live, Ring
 from llm_router.router.publisher import Publisher
+from llm_router.router.replicas.base import Alone
 from llm_router.router.store.database import Database
 
 HELLO = b'{"hello":1}'
@@ -23,7 +24,7 @@ class Streams:
 
     def __init__(self, database: Database) -> None:
         self.ledger = Ledger(database, lambda _: None)
-        self.publish = Publisher(self.ledger)
+        self.publish = Publisher(self.ledger, Alone())
         self.live = Live(Feed(Registry(), dict, lambda: 0), self.ledger, self.publish)
 
     def reader(self, last: str = "") -> "Reader":

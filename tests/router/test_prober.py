@@ -1,6 +1,7 @@
 """Looks at nodes from outside, at real servers."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -9,6 +10,7 @@ import aiohttp.web
 import msgspec
 import pytest
 from tests.router.fake_node import FakeNode, fake_node
+from tests.router.replicas.said import Said
 
 from llm_router.config import RouterConfig
 from llm_router.contract import NodeKind
@@ -16,14 +18,17 @@ from llm_router.core.health import Signal, State
 from llm_router.core.node import DIALECTS, Node
 from llm_router.core.registry import Change, Registry
 from llm_router.router.prober import Prober, meaning
+from llm_router.router.replicas.base import Alone, Replicas
 
 
 class Story:
     """A registry and its prober, and what was published; `until` waits for the next change."""
 
-    def __init__(self, registry: Registry, session: aiohttp.ClientSession, config: RouterConfig) -> None:
+    def __init__(
+        self, registry: Registry, session: aiohttp.ClientSession, config: RouterConfig, replicas: Replicas
+    ) -> None:
         self.registry = registry
-        self.prober = Prober(registry, session, config, self.publish)
+        self.prober = Prober(registry, session, config, self.publish, replicas)
         self.events: list[str] = []
         self._changed = asyncio.Event()
 
@@ -50,8 +55,12 @@ async def story(session: aiohttp.ClientSession, config: RouterConfig) -> AsyncIt
 
 
 @asynccontextmanager
-async def telling(session: aiohttp.ClientSession, config: RouterConfig) -> AsyncIterator[Story]:
-    told = Story(Registry(silence=config.silence), session, config)
+async def telling(
+    session: aiohttp.ClientSession,
+    config: RouterConfig,
+    replicas: Replicas = Alone(),  # noqa: B008 - it has no state
+) -> AsyncIterator[Story]:
+    told = Story(Registry(silence=config.silence), session, config, replicas)
     try:
         yield told
     finally:
@@ -217,3 +226,22 @@ def test_looks_never_revive_an_agent_that_is_offline(state: State) -> None:
     for answered in (True, False):
         assert (meaning("agent", state, answered=answered) is None) == (state is State.OFFLINE)
         assert meaning("ollama", state, answered=answered) is not None
+
+
+async def test_replicas_without_their_database_ask_agents_themselves(
+    session: aiohttp.ClientSession, config: RouterConfig, node: FakeNode
+) -> None:
+    """An agent that speaks to another replica is not silent only because nobody can tell; one that is gone is gone."""
+    alone = Said()
+    alone.trouble = "connection refused"
+    async with telling(session, config, alone) as story:
+        story.prober.start()
+        known = story.add(node, state=State.ONLINE)
+        known.last_seen = quiet = time.monotonic() - 0.6 * config.silence
+        await node.looked.wait()
+        while known.last_seen == quiet:  # noqa: ASYNC110 - that it is well is no change
+            await asyncio.sleep(0.01)  # noqa: TID251 - as above
+        await node.stop()
+        known.last_seen = quiet
+        await story.until(lambda: known.state is State.OFFLINE)
+        assert "node.offline" in story.events

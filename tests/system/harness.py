@@ -4,6 +4,7 @@ Every process gets a pipe as its standard input and ends when it closes, so that
 """
 
 import io
+import os
 import signal
 import subprocess
 import sys
@@ -117,7 +118,7 @@ def question(model: str) -> dict[str, object]:
 def error_of(api: str, body: dict[str, Any], status: int, code: str = "") -> str:
     """The text of an error in the shape of `api`; fails when it has another.
 
-    `code`: that of an error of ours, as in docs/api.md; without one it may be what a runtime said.
+    `code`: that of an error of ours, as in docs/reference/api.md; without one it may be what a runtime said.
     """
     error = body["error"]
     if api == "ollama":
@@ -150,16 +151,24 @@ def talking(url: str, path: str, body: object) -> Iterator[HTTPConnection]:
 class Process:
     """One program. `url` is what it says on its first line of output."""
 
-    def __init__(self, name: str, command: list[str], directory: Path) -> None:
+    def __init__(self, name: str, command: list[str], directory: Path, **variables: str) -> None:
+        """`variables`: of its environment, besides ours."""
         self.name = name
         self.command = command
+        self.variables = variables
         self.log = directory / f"{name}.log"
         self.url = ""
 
     def start(self) -> Self:
         """Start it and wait until it listens."""
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log)
+            self.process = subprocess.Popen(
+                self.command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env=os.environ | self.variables,
+            )
         assert self.process.stdout is not None
         line = self.process.stdout.readline().decode()
         assert line, f"{self.name} did not start:\n{self.text()}"
@@ -300,9 +309,16 @@ class House:
 
     def router(self, *options: str) -> Router:
         """Start a router on a port of its own, which it keeps when it is started again."""
-        where = ["--home", str(self.directory / "router"), "--host", "127.0.0.1", "--port", "0", "--with-parent"]
+        return self._serve("router", options)
+
+    def replica(self, name: str, database: str, *options: str) -> Router:
+        """Start a router that shares a database with others."""
+        return self._serve(name, options, LLM_ROUTER_DATABASE_URL=database)
+
+    def _serve(self, name: str, options: Sequence[str], **variables: str) -> Router:
+        where = ["--home", str(self.directory / name), "--host", "127.0.0.1", "--port", "0", "--with-parent"]
         command = [*COMMAND, "serve", *where, *QUIET]
-        router = Router("router", [*command, *options], self.directory)
+        router = Router(name, [*command, *options], self.directory, **variables)
         self.processes.append(router.start())
         router.command[router.command.index("--port") + 1] = router.url.rsplit(":", 1)[1]
         return router
@@ -380,10 +396,14 @@ KINDS = [("/api/chat", True), ("/v1/chat/completions", False), ("/v1/chat/comple
 
 
 class Load:
-    """A steady stream of requests, half of them streams, of two APIs: `rate` per second until the block ends."""
+    """A steady stream of requests, half of them streams, of two APIs: `rate` per second until the block ends.
 
-    def __init__(self, url: str, model: str, rate: float = 20.0) -> None:
+    `then`: where a client asks once more whose connection to `url` was refused or lost.
+    """
+
+    def __init__(self, url: str, model: str, rate: float = 20.0, then: str = "") -> None:
         self._url = url
+        self._then = then
         self._model = model
         self._rate = rate
         self._over = threading.Event()
@@ -409,7 +429,7 @@ class Load:
         began = time.monotonic()
         body = {"model": self._model, "messages": [{"role": "user", "content": "hi"}], "stream": streamed}
         try:
-            answer = call(self._url, "POST", path, body)
+            answer = self._ask(path, body)
         except (OSError, HTTPException) as error:
             return Result(path, streamed, 0, whole=False, closing=repr(error), began=began)
         text = answer.body.decode(errors="replace").strip()
@@ -417,6 +437,15 @@ class Load:
         last = "[DONE]" if path.startswith("/v1") else '"done":true'
         whole = answer.whole and (last in end or not streamed)
         return Result(path, streamed, answer.status, whole=whole, closing=end, began=began)
+
+    def _ask(self, path: str, body: object) -> Answer:
+        try:
+            answer = call(self._url, "POST", path, body)
+        except (OSError, HTTPException):
+            if not self._then:
+                raise
+            return call(self._then, "POST", path, body)
+        return answer if answer.whole or not self._then else call(self._then, "POST", path, body)
 
     def count(self) -> int:
         """How many requests have been answered so far."""

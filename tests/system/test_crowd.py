@@ -24,7 +24,7 @@ LEAVING = 0.2  # the share of requests that their clients give up after a while;
 PATIENCE = 2.0  # seconds, at most, until they do: all but a few of the others are answered sooner
 SATISFIED = 0.2  # the share of requests whose clients leave when they have seen the first bytes of an answer
 KILLED_AFTER = 100  # answers
-ALLOWED = (502, 503, 504)  # the chosen node failed; nobody can answer; it took too long (docs/api.md)
+ALLOWED = (502, 503, 504)  # the chosen node failed; nobody can answer; it took too long (docs/reference/api.md)
 LAST = {"ollama": b'"done":true', "openai": b"data: [DONE]", "anthropic": b"event: message_stop"}
 
 Ending = Literal["answered", "left", "refused", "broken"]
@@ -120,7 +120,7 @@ async def everything_of(reader: asyncio.StreamReader) -> bytes:
 
 
 def ending_of(plan: Plan, answer: Answer) -> Ending:
-    """How it ended for a client that stayed; fails if that is none of the ways that docs/api.md allows."""
+    """How it ended for a client that stayed; fails if that is none of the ways that docs/reference/api.md allows."""
     if answer.status != 200:
         assert answer.status in ALLOWED, answer
         assert error_of(plan.api, answer.json(), answer.status)

@@ -1,7 +1,7 @@
 """Hours of bad company in minutes (requirements B5, B6, B7, I2).
 
 Half of what the router can do comes to it, for SOAK_SECONDS, from clients many of whom leave at any moment, read slowly
-or send a megabyte, for upstreams that fail or break when they are told to. `make soak` does it for half an hour.
+or send a megabyte, for upstreams that fail or break when they are told to. With SOAK_SECONDS=1800 it is half an hour.
 """
 
 import asyncio

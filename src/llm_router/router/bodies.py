@@ -14,6 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from llm_router.router.store.bodies import Body, add_bodies
 from llm_router.router.store.database import Database
+from llm_router.router.store.troubles import NotNow
 
 log = structlog.get_logger()
 
@@ -67,9 +68,12 @@ class BodyLog:
             batch = self._bodies[:BATCH]
             try:
                 await self._database.run(add_bodies, batch)
-            except SQLAlchemyError as error:  # never its text, which would quote what was to be written
-                log.warning("bodies.delayed", error=str(getattr(error, "orig", "")), pending=len(self._bodies))
+            except NotNow as error:
+                log.warning("bodies.delayed", error=str(error), pending=len(self._bodies))
                 return
+            except SQLAlchemyError as error:  # never its text, which would quote what was to be written
+                log.error("bodies.batch_lost", error=str(getattr(error, "orig", "")))  # noqa: TRY400 - as above
+                self.lost += len(batch)
             del self._bodies[: len(batch)]
             self._bytes -= sum(len(b.prompt) + len(b.answer) for b in batch)
 

@@ -50,8 +50,8 @@ class Credentials:
         """Whether this is the node's secret."""
         return bool(secret) and hmac.compare_digest(self.of(node_id).hash, _hash(secret))
 
-    def prove(self, node_id: str, secret: str) -> None:
-        """The caller says that it is this node.
+    def prove(self, node_id: str, secret: str) -> bool:
+        """The caller says that it is this node. The bool: it has proven it for the first time.
 
         Raises:
             WrongSecret: it is not, as far as one can tell.
@@ -61,7 +61,10 @@ class Credentials:
                 f"this is not the secret of node {node_id}; an agent keeps it in its home directory. If that is lost, "
                 f"remove the node here (`llm-router nodes remove {node_id}`) and start the agent again"
             )
+        if self.of(node_id).proven:
+            return False
         self._known[node_id] = Credential(_hash(secret), proven=True)
+        return True
 
     def readmit(self, node_id: str, secret: str, *, invited: bool) -> str:
         """A known node registers again; the secret it shall use from now on. `invited`: it might come as a new one.

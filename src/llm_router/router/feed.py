@@ -99,7 +99,11 @@ class Feed:
     def event(self, event: Event) -> None:
         """Something was added to the events, of a node in most cases."""
         self._events.append(event)
-        self._touched.add(event.node_id)
+        self.touch(event.node_id)
+
+    def touch(self, node_id: str) -> None:
+        """Something of this node is other than it was."""
+        self._touched.add(node_id)
 
     def requests(self, records: Sequence[RequestRecord]) -> None:
         """These have ended."""
@@ -190,7 +194,7 @@ def _next(waiting: deque[T]) -> list[T]:
 
 
 def _counts(node: Node) -> Counts:
-    return node.in_flight, node.done, node.failed
+    return node.counts()
 
 
 def _moved(node: Node, told: _Told) -> bool:

@@ -1,8 +1,9 @@
 """Everything that happens to the router's nodes, with all that follows from it.
 
-Rule 1: API, gateway and start of the router come here; only this file and the prober tell the registry anything.
+Rule 1: API, gateway and start of the router come here; only this file, the prober and, for what other replicas tell,
+        `replicas.following` tell the registry anything.
 Rule 2: who says that it is a node proves it first.
-Rule 3: every change is published: to the log, the ledger, and later the dashboard.
+Rule 3: every change is published: to the log, the ledger, those who watch, and the other replicas.
 """
 
 import re
@@ -34,7 +35,10 @@ from llm_router.router.addresses import is_here, node_address
 from llm_router.router.clock import epoch
 from llm_router.router.credentials import Credential, Credentials
 from llm_router.router.joining import PENDING_LIMIT, Door
+from llm_router.router.ledger import Ledger
 from llm_router.router.prober import Prober
+from llm_router.router.replicas.base import Replicas
+from llm_router.router.replicas.messages import Approved, Excluded, Left, Lifted, Reported, Suspected
 from llm_router.router.rows import restored
 from llm_router.router.settings import SettingsChange, changed, check
 from llm_router.router.store.queries import StoredNode
@@ -55,16 +59,19 @@ class Fleet:
         credentials: Credentials,
         prober: Prober,
         publish: Callable[[list[Change]], None],
-        touch: Callable[[str], None],
+        *,
+        ledger: Ledger,
         door: Door,
+        replicas: Replicas,
     ) -> None:
-        """`publish`: tell everybody of changes. `touch`: a node is to be written though there is no change to tell."""
+        """`publish`: tell everybody of changes. The ledger is told of what is no change to tell of."""
         self._door = door
         self.registry = registry
         self._credentials = credentials
         self._prober = prober
         self._publish = publish
-        self._touch = touch
+        self._ledger = ledger
+        self._replicas = replicas
 
     # -- agents
 
@@ -87,7 +94,11 @@ class Fleet:
         new = node_id not in self.registry.nodes
         secret = self._welcome(node_id, secret, invited=invited)
         local = is_here(seen)
-        self._publish(self.registry.register(node_id, message, address, local=local, now=now, pending=not invited))
+        changes = self.registry.register(node_id, message, address, local=local, now=now, pending=not invited)
+        node = self.node(node_id)
+        node.registered = later(node.registered)
+        self._replicas.reports_here(node_id)
+        self._publish(changes)
         if invited:
             self._publish(self.registry.signal(node_id, Signal.APPROVED, now, "it may join"))
         if self.node(node_id).state is not State.PENDING:
@@ -142,8 +153,10 @@ class Fleet:
         """
         node = self._proven(node_id, secret)
         moved = report.models_version != node.models_version
+        self._replicas.reports_here(node_id)
+        self._replicas.send(Reported(node_id, report))
         self._publish(self.registry.heartbeat(node_id, report, time.monotonic()))
-        self._touch(node_id)
+        self._ledger.seen(node_id)
         if moved or node.state is State.REGISTERING:
             self._prober.look(node_id)  # which leaves those alone who wait for approval
         return node
@@ -151,11 +164,13 @@ class Fleet:
     def goodbye(self, node_id: str, secret: str) -> None:
         """An agent is about to stop. Raises as `heartbeat` does."""
         self._proven(node_id, secret)
+        self._replicas.send(Left(node_id))
         self._publish(self.registry.signal(node_id, Signal.GOODBYE, time.monotonic()))
 
     def _proven(self, node_id: str, secret: str) -> Node:
         node = self.node(node_id)
-        self._credentials.prove(node_id, secret)
+        if self._credentials.prove(node_id, secret):
+            self._ledger.touch(node_id)
         return node
 
     # -- operators
@@ -170,6 +185,7 @@ class Fleet:
         changes = self.registry.signal(node_id, Signal.APPROVED, time.monotonic(), by)
         self._publish(changes)
         if changes:
+            self._replicas.send(Approved(node_id))
             self._prober.look(node_id)
         return node
 
@@ -232,7 +248,7 @@ class Fleet:
             BadRequest: a value is over a limit.
         """
         node = self.node(node_id)
-        changes = self.registry.configure(node_id, changed(node.settings, change, time.time()))
+        changes = self.registry.configure(node_id, changed(node.settings, change, later(node.settings.changed)))
         self._publish(signed(changes, by))
         return node
 
@@ -247,7 +263,7 @@ class Fleet:
         changes = self.registry.lift(node_id, model, f"lifted {by}")
         if not changes:
             raise NotExcluded(f"model '{model}' is not excluded on node '{node.name}'")
-        self._publish(changes)
+        self._lifted(node, model, f"lifted {by}", changes)
 
     # -- the router
 
@@ -259,13 +275,22 @@ class Fleet:
         node, now = lease.node, time.monotonic()
         changes = self.registry.exclude(node.id, lease.model, reason, now, trial=lease.trial)
         suspicion = self.registry.signal(node.id, Signal.REQUEST_FAILED, now, reason) if unreachable else []
+        if changes:
+            self._replicas.send(Excluded(node.id, lease.model, reason, lease.trial))
         self._publish([*changes, *suspicion])
         if suspicion:
+            self._replicas.send(Suspected(node.id, reason))
             self._prober.look(node.id)
 
     def trial_went_well(self, lease: Lease) -> None:
         """An excluded model was tried again, and answered (requirement C7)."""
-        self._publish(self.registry.lift(lease.node.id, lease.model, "a trial went well"))
+        why = "a trial went well"
+        self._lifted(lease.node, lease.model, why, self.registry.lift(lease.node.id, lease.model, why))
+
+    def _lifted(self, node: Node, model: str, why: str, changes: list[Change]) -> None:
+        if changes:
+            self._replicas.send(Lifted(node.id, model, why))
+        self._publish(changes)
 
     def restore(self, stored: Iterable[StoredNode]) -> None:
         """Take over the nodes of an earlier run: offline until the prober has seen them."""
@@ -287,6 +312,11 @@ class Fleet:
             return self.registry.nodes[node_id]
         except KeyError:
             raise NodeNotFound(f"no node has the id {node_id}") from None
+
+
+def later(moment: float) -> float:
+    """Now, in seconds since the epoch; or past a moment that another replica's clock has put after that."""
+    return max(time.time(), moment + 0.001)
 
 
 def signed(changes: Iterable[Change], by: str) -> list[Change]:

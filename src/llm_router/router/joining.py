@@ -17,11 +17,8 @@ Rule 2: a proxy on this machine does not make its clients this machine's.
 import hmac
 import ipaddress
 import secrets
-from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
-from llm_router.errors import ConfigError
-from llm_router.gateway.private import write_private
 from llm_router.gateway.trust import Trust
 from llm_router.router.addresses import is_here
 
@@ -30,42 +27,47 @@ TOKEN_BYTES = 24  # of chance: nobody guesses it, and it is one line of a termin
 PENDING_LIMIT = 1000
 
 
+class Keeping(Protocol):
+    """Where the join token is kept."""
+
+    async def load(self) -> str:
+        """What is kept; "": nothing yet. Raises RouterError: it cannot be read."""
+
+    async def save(self, word: str) -> str:
+        """Keep the first one there ever was; which one is kept now. Raises RouterError: it cannot be written."""
+
+    async def replace(self, word: str) -> None:
+        """Keep another one. Raises RouterError: it cannot be written, and the old one stays."""
+
+
 class JoinToken:
-    """The word by which machines join, in a file that only the router's user can read."""
+    """The word by which machines join. `restore` before use."""
 
-    def __init__(self, path: Path) -> None:
-        """Read it; at the first start, make it.
+    def __init__(self, keeping: Keeping) -> None:
+        self._keeping = keeping
+        self.word = ""
 
-        Raises:
-            ConfigError: it cannot be read or written.
-        """
-        self._path = path
-        try:
-            self.word = path.read_text("ascii").strip()
-        except FileNotFoundError:
-            self.word = ""
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{path}: {error}; delete it, and a new one is made") from error
-        if not self.word:
-            self.rotate()
+    async def restore(self) -> None:
+        """Read it; at the first start, make it. Raises RouterError: it cannot be read or written."""
+        self.word = await self._keeping.load() or await self._keeping.save(_new_word())
 
-    def rotate(self) -> str:
-        """Make a new one; the old one opens nothing from now on, and nodes that have joined stay. Waits for the disk.
+    async def rotate(self) -> None:
+        """Make a new one; the old one opens nothing from now on, and nodes that have joined stay.
 
         Raises:
-            ConfigError: it cannot be written; the old one still counts.
+            RouterError: it cannot be written; the old one still counts.
         """
-        word = secrets.token_urlsafe(TOKEN_BYTES)
-        try:
-            write_private(self._path, f"{word}\n".encode())
-        except OSError as error:
-            raise ConfigError(f"{self._path} cannot be written: {error.strerror}") from error
+        word = _new_word()
+        await self._keeping.replace(word)
         self.word = word
-        return word
 
     def matches(self, shown: str) -> bool:
         """Whether this is the token."""
         return hmac.compare_digest(shown.encode(), self.word.encode())
+
+
+def _new_word() -> str:
+    return secrets.token_urlsafe(TOKEN_BYTES)
 
 
 class Door:

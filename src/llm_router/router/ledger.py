@@ -2,7 +2,8 @@
 
 Rule 1: taking never waits and never fails; a request does not know that there is a database.
 Rule 2: what cannot be written is kept and tried again, up to PENDING_LIMIT entries; what comes then is only counted.
-Rule 3: nodes are written as they are when the batch is, however often they changed before.
+Rule 3: nodes are written as they are when the batch is, however often they changed before: the whole row where somebody
+        changed what it holds, only what the node reports where that is all.
 Rule 4: an entry that can never be written takes at most its own batch along.
 Rule 5: requests are written at least once: twice if the process that writes them dies before it can say that it has.
 """
@@ -10,17 +11,18 @@ Rule 5: requests are written at least once: twice if the process that writes the
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
 
+import msgspec
 import structlog
-from sqlalchemy.exc import InterfaceError, OperationalError
 
 from llm_router.core.registry import Change
 from llm_router.core.usage import RequestRecord
 from llm_router.router.store import queries
 from llm_router.router.store.database import Database
-from llm_router.router.store.queries import Event, News, StoredNode
-from llm_router.router.store.writer_process import NotNow
+from llm_router.router.store.queries import Event, News, SeenNode, StoredNode
+from llm_router.router.store.troubles import NotNow
 
 log = structlog.get_logger()
 
@@ -35,7 +37,8 @@ COMPLAIN_EVERY = 60.0  # seconds between two log lines about one trouble
 
 Watcher = Callable[[Sequence[RequestRecord]], None]  # told of requests, each once, in their order; must not fail
 
-_PASSING = (OperationalError, InterfaceError, NotNow)  # the database's trouble: disk full, locked, gone
+# Events by which more of a node's row changes than what it reports by itself.
+_WHOLE = frozenset({"node.added", "node.registered", "node.pending", "node.changed", "node.removed"})
 
 
 class Ledger:
@@ -47,7 +50,9 @@ class Ledger:
         self._snapshot = snapshot
         self._requests: list[RequestRecord] = []
         self._events: list[Event] = []
-        self._touched: dict[str, None] = {}  # ids, in the order in which they changed
+        self._touched: dict[str, None] = {}  # ids of nodes whose rows are to be written, in the order of the changes
+        self._seen: dict[str, None] = {}  # ids of those of which only what they report is
+        self._under_way = frozenset[str]()  # ids of rows that are being written
         self._wake = asyncio.Event()
         self._writing = asyncio.Lock()
         self._stopping = False
@@ -58,6 +63,8 @@ class Ledger:
         self.dropped = 0
         self.trouble = ""  # why the database does not take what it is given; empty while it does
         self.tell: Callable[[Event], None] = _tell_nobody  # hears of events of the ledger's own
+        # What is to be told with the transaction in which these nodes' rows are written, on a database that can.
+        self.letters: Callable[[Iterable[str]], list[str]] = _no_letters
 
     # -- taking
 
@@ -73,13 +80,25 @@ class Ledger:
         event = Event(time.time(), change.event, change.node_id, change.name, change.detail)
         if self._has_room():
             self._events.append(event)
-        if change.node_id:
+        if change.event in _WHOLE:
             self.touch(change.node_id)
+        elif change.node_id:
+            self.seen(change.node_id)
         return event
 
     def touch(self, node_id: str) -> None:
-        """Something of a node changed that is no event of its own."""
+        """A node's row has changed. Where others read it, it does not wait for its second."""
         self._touched[node_id] = None
+        if self._database.shared:
+            self._wake.set()
+
+    def seen(self, node_id: str) -> None:
+        """A node reported."""
+        self._seen[node_id] = None
+
+    def unwritten(self, node_id: str) -> bool:
+        """Whether the node's row is not yet what it should be."""
+        return node_id in self._touched or node_id in self._under_way
 
     def _has_room(self) -> bool:
         pending = self.pending
@@ -150,6 +169,12 @@ class Ledger:
         """
         await asyncio.shield(asyncio.create_task(self._flush()))
 
+    @asynccontextmanager
+    async def settled(self) -> AsyncIterator[None]:
+        """Nothing is being written within the block: what is read is what was written last."""
+        async with self._writing:
+            yield
+
     async def _flush(self) -> None:
         async with self._writing:
             left = len(self._requests)
@@ -167,30 +192,35 @@ class Ledger:
         return written
 
     async def _write_news(self) -> bool:
-        news = self._take_news()
-        if not (news.events or news.nodes or news.removed):
+        touched, seen = self._touched, self._seen
+        if not (self._events or touched or seen):
             return True
+        news = self._take_news()
+        self._under_way = frozenset(touched)
         try:
             await self._database.run(queries.write, news)
-        except _PASSING as error:
+        except NotNow as error:
             self._events[:0] = news.events
-            self._touched = dict.fromkeys([*(n.id for n in news.nodes), *news.removed]) | self._touched
+            self._touched, self._seen = touched | self._touched, seen | self._seen
             self._delayed(error)
             return False
         except Exception as error:  # noqa: BLE001 - a batch that can never be written must not block those after it
             self._lose(len(news.events), error)
+        finally:
+            self._under_way = frozenset()
         return True
 
     def _take_news(self) -> News:
-        news = News(self._events)
-        for node_id in self._touched:
-            node = self._snapshot(node_id)
-            if node is None:
-                news.removed.append(node_id)
-            else:
-                news.nodes.append(node)
-        self._events, self._touched = [], {}
-        return news
+        touched, seen, events = self._touched, self._seen, self._events
+        self._touched, self._seen, self._events = {}, {}, []
+        now = {node_id: self._snapshot(node_id) for node_id in touched | seen}
+        return News(
+            events,
+            nodes=[node for node_id in touched if (node := now[node_id]) is not None],
+            removed=[node_id for node_id in touched if now[node_id] is None],
+            seen=[_report(node) for node_id in seen if node_id not in touched and (node := now[node_id]) is not None],
+            messages=self.letters(touched) if touched else [],
+        )
 
     async def _write_requests(self) -> bool:
         self.show()  # those that came while the news were written
@@ -201,7 +231,7 @@ class Ledger:
         self._shown -= len(batch)
         try:
             await self._database.append(batch)
-        except _PASSING as error:
+        except NotNow as error:
             self._requests[:0] = batch
             self._shown += len(batch)
             self._delayed(error)
@@ -242,5 +272,15 @@ def _reason(error: Exception) -> str:
     return str(getattr(error, "orig", None) or error)
 
 
+def _report(node: StoredNode) -> SeenNode:
+    """What of a node's row it reports by itself."""
+    return msgspec.convert(node, SeenNode, from_attributes=True)
+
+
 def _tell_nobody(event: Event) -> None:
     """Nobody watches."""
+
+
+def _no_letters(nodes: Iterable[str]) -> list[str]:  # noqa: ARG001 - the call's
+    """Nobody reads along."""
+    return []

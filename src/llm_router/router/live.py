@@ -18,11 +18,13 @@ import structlog
 from llm_router.router.feed import Feed, Message
 from llm_router.router.ledger import Ledger
 from llm_router.router.publisher import Publisher
+from llm_router.router.replicas.history import HistoryElsewhere
 from llm_router.router.store.queries import Event
 
 log = structlog.get_logger()
 
 LOOK_EVERY = 0.25  # seconds between two looks at what there is to say: at once, to a person
+READ_EVERY = 1.0  # seconds between two looks at what other replicas have written
 LINGER = (
     30.0  # seconds for which everything is gathered on though nobody watches: a browser that comes back misses nothing
 )
@@ -92,8 +94,12 @@ class Ring:
 class Live:
     """Everybody's stream. `start` before use, `stop` after."""
 
-    def __init__(self, feed: Feed, ledger: Ledger, publisher: Publisher) -> None:
+    def __init__(
+        self, feed: Feed, ledger: Ledger, publisher: Publisher, elsewhere: HistoryElsewhere | None = None
+    ) -> None:
+        """`elsewhere`: what other replicas have answered, where there are any."""
         self._feed = feed
+        self._elsewhere = elsewhere
         self._ledger = ledger
         self._ring = Ring(str(int(time() * 1000)))
         self._streams = 0
@@ -105,7 +111,7 @@ class Live:
         self._nodes = (-1, b"")  # what all newcomers are told, and the number of the last message before it
         self._stopped = False
         self._task: asyncio.Task[None] | None = None
-        publisher.show(self._event)
+        publisher.show(self._event, self._touch)
 
     # -- for those who watch
 
@@ -167,6 +173,10 @@ class Live:
         if self._wanted.is_set():
             self._feed.event(event)
 
+    def _touch(self, node_id: str) -> None:
+        if self._wanted.is_set():
+            self._feed.touch(node_id)
+
     async def _gather_on(self) -> None:
         while True:
             await self._wanted.wait()
@@ -188,6 +198,7 @@ class Live:
 
     async def _gather_while_wanted(self) -> None:
         self._ledger.watch(self._feed.requests)
+        reading = asyncio.create_task(self._read_on())
         try:
             await self._look(lambda _told: None)  # whoever comes now is sent the nodes as a whole
             self._ready.set()
@@ -200,6 +211,16 @@ class Live:
                     self._tell()
         finally:
             self._ledger.unwatch(self._feed.requests)
+            reading.cancel()
+
+    async def _read_on(self) -> None:
+        """Take in what other replicas have answered."""
+        if self._elsewhere is None:
+            return
+        self._elsewhere.forget()
+        while True:
+            self._feed.requests(await self._elsewhere.fresh())
+            await asyncio.sleep(READ_EVERY)  # noqa: TID251 - they write once a second
 
     async def _look(self, told: Callable[[Message], None]) -> None:
         for number, message in enumerate(self._feed.gather(monotonic())):

@@ -3,7 +3,7 @@
 A picture is taken on the event loop, in 4 ms with a thousand nodes and as many combinations of labels; its text is
 written by a thread.
 Names and units follow Prometheus' "Metric and label naming": base units, ratios of 1, `_total` on what only grows.
-docs/metrics.md describes each.
+docs/reference/metrics.md describes each.
 """
 
 import asyncio
@@ -58,7 +58,8 @@ class NodeFacts(msgspec.Struct, frozen=True):
 class Picture(msgspec.Struct, frozen=True):
     """Everything that is told, at one moment.
 
-    `models`: on how many nodes each can be asked for, and is in memory; `lag`: counts and sum of `LoopLag`.
+    `models`: on how many nodes each can be asked for, and is in memory; `lag`: counts and sum of `LoopLag`;
+    `tasks`: those of the event loop that have not ended.
     """
 
     traffic: Traffic
@@ -69,6 +70,7 @@ class Picture(msgspec.Struct, frozen=True):
     lost: int
     writable: bool
     lag: tuple[tuple[int, ...], float]
+    tasks: int
 
 
 class Metrics:
@@ -100,6 +102,7 @@ class Metrics:
             lost=ledger.dropped,
             writable=not ledger.trouble,
             lag=(tuple(self._lag.counts), self._lag.total),
+            tasks=len(asyncio.all_tasks()),
         )
 
 
@@ -260,6 +263,9 @@ def _of_router(picture: Picture) -> Iterator[str]:
     counts, total = picture.lag
     yield from histograms(
         "llm_router_event_loop_lag_seconds", "How late the event loop is.", _LAG_BOUNDS, [("", counts, total)]
+    )
+    yield from family(
+        "llm_router_event_loop_tasks", "gauge", "What the event loop has under way.", [("", picture.tasks)]
     )
     what = labels(version=__version__, python=platform.python_version())
     yield from family("llm_router_build_info", "gauge", "What this router is.", [(what, 1)])

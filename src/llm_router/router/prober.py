@@ -4,8 +4,11 @@
     a suspect                 at once
     an agent                  its list of models changed, or it is back and its models are unknown
     every stored agent        at the router's start (requirement A8)
-    an attached server        every `probe_every` seconds, each on its own, so that a slow one delays nobody
+    an attached server        every `probe_every` seconds, each on its own, so that a slow one delays nobody; of several
+                              replicas by the one on duty, which tells the others
     silence                   every second, by the registry's clock
+    an agent, without the     it was not heard for half of what makes it silent: others may hear it, and cannot say so
+    database of replicas
 
 Who waits for approval is not looked at.
 
@@ -24,9 +27,11 @@ from llm_router.config import RouterConfig
 from llm_router.contract import Address, Heartbeat, NodeKind
 from llm_router.core.health import Signal, State
 from llm_router.core.node import Node
-from llm_router.core.registry import Change, Registry
+from llm_router.core.registry import IN_ROTATION, Change, Registry
 from llm_router.errors import UpstreamFailed
 from llm_router.gateway.probe import Listing, pull_models
+from llm_router.router.replicas.base import Replicas
+from llm_router.router.replicas.messages import Looked
 
 log = structlog.get_logger()
 
@@ -42,11 +47,13 @@ class Prober:
         session: aiohttp.ClientSession,
         config: RouterConfig,
         publish: Callable[[list[Change]], None],
+        replicas: Replicas,
     ) -> None:
         self._registry = registry
         self._session = session
         self._config = config
         self._publish = publish
+        self._replicas = replicas
         self._tasks: set[asyncio.Task[None]] = set()
         self._looks: dict[str, asyncio.Task[None]] = {}
         self._watches: dict[str, asyncio.Task[None]] = {}
@@ -56,11 +63,15 @@ class Prober:
         """Notice silence from now on, and look at every node that is known already."""
         self._spawn(self._tick_on())
         for node in list(self._registry):
-            if node.kind == "agent":
-                self._publish(self._registry.signal(node.id, Signal.REGISTERED, time.monotonic(), "router started"))
-            else:
-                self.watch(node.id)
-            self.look(node.id)
+            self.take_up(node, "router started")
+
+    def take_up(self, node: Node, why: str) -> None:
+        """Look at a node that is known from the database, and go on looking where that is needed."""
+        if node.kind == "agent":
+            self._publish(self._registry.signal(node.id, Signal.REGISTERED, time.monotonic(), why))
+        else:
+            self.watch(node.id)
+        self.look(node.id)
 
     async def first_looks(self, seconds: float) -> None:
         """Wait until those who were known at the start have been looked at, but no longer than that."""
@@ -121,14 +132,25 @@ class Prober:
     async def _tick_on(self) -> None:
         while True:
             await asyncio.sleep(TICK)  # noqa: TID251 - a clock's tick: there is no event for "nothing came"
-            self._publish(self._registry.tick(time.monotonic()))
+            now = time.monotonic()
+            if self._replicas.trouble:
+                self._look_at_the_quiet(now)
+            self._publish(self._registry.tick(now))
+
+    def _look_at_the_quiet(self, now: float) -> None:
+        """They may be speaking to another replica, of which nobody hears: an answer counts as a word of theirs."""
+        for node in self._registry:
+            quiet = node.kind == "agent" and now - node.last_seen > self._config.silence / 2
+            if quiet and node.state in IN_ROTATION and node.id not in self._looks:
+                self.look(node.id)
 
     async def _watch(self, node_id: str) -> None:
         while True:
             await asyncio.sleep(self._config.probe_every)  # noqa: TID251 - the pause between two checks
-            if node_id not in self._looks:
-                self.look(node_id)
-            await asyncio.wait([self._looks[node_id]])  # wait, not await: the look is not cancelled with us
+            if self._replicas.on_duty:
+                if node_id not in self._looks:
+                    self.look(node_id)
+                await asyncio.wait([self._looks[node_id]])  # wait, not await: the look is not cancelled with us
 
     async def _look(self, node_id: str) -> None:
         try:
@@ -152,10 +174,13 @@ class Prober:
         if self._registry.nodes.get(node_id) is not node or node.address != address:
             return True  # what was seen was not this node any more
         suspect = node.state is State.SUSPECT
-        self._publish(self._conclude(node, seen))
+        self._publish(self.conclude(node, seen))
+        if node.kind != "agent" and self._replicas.on_duty:
+            self._replicas.send(looked(node.id, seen))
         return node_id in self._again or (node.state is State.SUSPECT and not suspect)
 
-    def _conclude(self, node: Node, seen: Listing | UpstreamFailed) -> list[Change]:
+    def conclude(self, node: Node, seen: Listing | UpstreamFailed) -> list[Change]:
+        """What follows from a look at a node, of this replica's or another's."""
         now = time.monotonic()
         signal = meaning(node.kind, node.state, answered=isinstance(seen, Listing))
         if signal is None:
@@ -178,3 +203,10 @@ def meaning(kind: NodeKind, state: State, *, answered: bool) -> Signal | None:
     if answered:
         return Signal.PROBE_OK
     return Signal.PULL_FAILED if state is State.REGISTERING else Signal.PROBE_FAILED
+
+
+def looked(node_id: str, seen: Listing | UpstreamFailed) -> Looked:
+    """What other replicas are told of a look at an attached server."""
+    if isinstance(seen, UpstreamFailed):
+        return Looked(node_id, error=seen.message)
+    return Looked(node_id, entries=list(seen.entries), loaded=list(seen.loaded))

@@ -3,18 +3,22 @@
 import asyncio
 import contextlib
 import time
+from collections.abc import Callable
 
 import structlog
 from sqlalchemy import Table
 from sqlalchemy.exc import SQLAlchemyError
 
+from llm_router.router.store import bulletins
 from llm_router.router.store.database import Database
 from llm_router.router.store.retention import TRIMMED, trim, trim_blocks
 
 log = structlog.get_logger()
 
 EVERY = 3600.0  # seconds
+LOOK_EVERY = 60.0  # seconds between two looks at the clock, and at who is on duty
 DAY = 86400.0  # seconds
+BULLETINS_FOR = 600.0  # seconds: whoever has not read a message by then reads the tables it was about
 # Seconds between two slices. The process that writes requests looks for its turn every 1 to 100 ms (SQLite's busy
 # handler); at this pace 10,000 rows go per second, which is faster than they come.
 REST = 0.05
@@ -23,10 +27,11 @@ REST = 0.05
 class Retention:
     """`start` before use, `stop` after."""
 
-    def __init__(self, database: Database, days: float) -> None:
-        """`days`: how long things are kept; 0: for ever."""
+    def __init__(self, database: Database, days: float, on_duty: Callable[[], bool]) -> None:
+        """`days`: how long things are kept; 0: for ever. `on_duty`: whether this process does it, of several."""
         self._database = database
         self._days = days
+        self._on_duty = on_duty
         self._stopping = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -42,12 +47,18 @@ class Retention:
             await self._task
 
     async def _go_on(self) -> None:
+        done = -EVERY
         while not self._stopping.is_set():
-            try:
-                await self.run(time.time())
-            except SQLAlchemyError as error:  # the database's trouble, which the ledger tells of too
-                log.warning("retention.failed", error=str(getattr(error, "orig", error)))
-            await self._rest(EVERY)
+            if self._on_duty() and time.monotonic() - done >= EVERY:
+                done = time.monotonic()
+                await self._try()
+            await self._rest(LOOK_EVERY)
+
+    async def _try(self) -> None:
+        try:
+            await self.run(time.time())
+        except SQLAlchemyError as error:  # the database's trouble, which the ledger tells of too
+            log.warning("retention.failed", error=str(getattr(error, "orig", error)))
 
     async def run(self, now: float) -> None:
         """Delete what is old at this moment, in seconds since the epoch.
@@ -58,6 +69,8 @@ class Retention:
         before = now - self._days * DAY
         for table in TRIMMED:
             await self._trim(table, before, now)
+        if self._database.shared:
+            await self._database.run(bulletins.trim, now - BULLETINS_FOR)
         key: tuple[str, str] | None = ("", "")
         while key is not None and not self._stopping.is_set():
             key = await self._database.run(trim_blocks, key)

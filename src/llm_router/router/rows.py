@@ -32,6 +32,9 @@ def snapshot(registry: Registry, credentials: Credentials, node_id: str) -> Stor
         backend=node.backend,
         settings=node.settings,
         access=node.token,
+        version=node.version,
+        models_version=node.models_version,
+        registered=node.registered,
     )
 
 
@@ -57,4 +60,7 @@ def restored(row: StoredNode) -> Node:
     node.backend = row.backend
     node.configure(row.settings)
     node.let_in_by(row.access)
+    node.version = row.version
+    node.models_version = row.models_version
+    node.registered = row.registered
     return node

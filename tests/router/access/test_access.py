@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 from sqlalchemy import Connection, text
+from tests.router.replicas.said import Said
 
 from llm_router.config import RouterConfig
 from llm_router.errors import TooManyAttempts, Unauthorized, Unavailable
@@ -12,6 +13,8 @@ from llm_router.router.access.access import Access, access_of
 from llm_router.router.access.keys import KeyNotFound, NewKey
 from llm_router.router.access.throttle import BURST
 from llm_router.router.access.who import Who
+from llm_router.router.replicas.base import Alone
+from llm_router.router.replicas.messages import AccessChanged, LinkMade, LinkUsed
 from llm_router.router.store import keys as store
 from llm_router.router.store.database import Database
 
@@ -27,7 +30,7 @@ def told() -> Told:
 
 @pytest.fixture
 async def access(database: Database, told: Told) -> AsyncIterator[Access]:
-    async with access_of(RouterConfig(), database, lambda *event: told.append(event)) as opened:
+    async with access_of(RouterConfig(), database, lambda *event: told.append(event), Alone()) as opened:
         yield opened
 
 
@@ -46,7 +49,7 @@ def drop_tables(connection: Connection) -> None:
 
 async def again(database: Database) -> Access:
     """As after a restart."""
-    restarted = Access(RouterConfig(), database, lambda *_: None)
+    restarted = Access(RouterConfig(), database, lambda *_: None, Alone())
     await restarted.restore()
     return restarted
 
@@ -125,7 +128,7 @@ async def test_uses_are_written_now_and_then(access: Access, database: Database)
 
 async def test_uses_are_written_at_the_end(database: Database) -> None:
     """A router that stops knows afterwards what was used in its last minute."""
-    async with access_of(RouterConfig(), database, lambda *_: None) as access:
+    async with access_of(RouterConfig(), database, lambda *_: None, Alone()) as access:
         _, secret = await access.create(NewKey("ci"), ME)
         access.keys.find(secret.encode(), used := time.time())
     assert (await database.run(store.load_keys))[0].last_used == used
@@ -146,3 +149,125 @@ async def test_without_the_database(access: Access, database: Database) -> None:
         await access.revoke("ci", ME)
     assert access.keys.find(secret.encode(), time.time()) is None
     assert access.sessions.of(cookie_of(await access.sign_in(token_of(access.login_link(ME)[0]), CLIENT)), time.time())
+
+
+# -- several replicas
+
+
+class Pair:
+    """Two replicas of one database, and what the first has said."""
+
+    def __init__(self, database: Database) -> None:
+        self.said = Said()
+        self.first = Access(RouterConfig(), database, lambda *_: None, self.said)
+        self.second = Access(RouterConfig(), database, lambda *_: None, Said())
+
+    def tell(self) -> None:
+        """Have the second hear what the first has said of links."""
+        for message in self.said.said:
+            if isinstance(message, LinkMade):
+                self.second.link_made(message)
+            elif isinstance(message, LinkUsed):
+                self.second.link_used(message)
+        self.said.said.clear()
+
+
+@pytest.fixture
+def pair(database: Database) -> Pair:
+    return Pair(database)
+
+
+async def test_what_another_replica_did_is_taken_over(pair: Pair) -> None:
+    """A key made there is good here; revoked there, it is of no use, nor are its links and sessions."""
+    view, secret = await pair.first.create(NewKey("ops", scope="admin"), ME)
+    assert pair.said.said == [AccessChanged()]
+    await pair.second.restore()
+    assert pair.second.keys.find(secret.encode(), time.time())
+    cookie = cookie_of(await pair.second.sign_in(secret, CLIENT))
+    path, _ = pair.second.login_link(ME)
+    await pair.first.restore()
+    assert pair.first.sessions.of(cookie, time.time())
+    await pair.first.revoke(view.id, ME)
+    await pair.second.restore()
+    assert pair.second.keys.find(secret.encode(), time.time()) is None
+    assert pair.second.sessions.of(cookie, time.time()) is None
+    with pytest.raises(Unauthorized):
+        await pair.second.sign_in(token_of(path), CLIENT)
+
+
+async def test_what_is_known_better_here_stays(pair: Pair) -> None:
+    """When a key was used last, and until when a session goes on: the database hears of that once a minute."""
+    _, secret = await pair.first.create(NewKey("ops", scope="admin"), ME)
+    cookie = cookie_of(await pair.first.sign_in(secret, CLIENT))
+    later = time.time() + 50
+    assert pair.first.keys.find(secret.encode(), later)
+    session = pair.first.sessions.of(cookie, later)
+    assert session is not None
+    await pair.first.restore()
+    assert pair.first.keys.named("ops").used == later
+    (kept,) = pair.first.sessions
+    assert kept.expires == session.expires
+
+
+async def test_a_link_made_at_one_signs_in_at_another_once(pair: Pair) -> None:
+    """Used there, it is of no use here; nobody hears of tokens that are none."""
+    path, _ = pair.first.login_link(ME)
+    assert token_of(path) not in repr(pair.said.said)
+    pair.tell()
+    path_too, _ = pair.first.login_link(ME)
+    assert await pair.first.sign_in(token_of(path_too), CLIENT)
+    pair.tell()
+    with pytest.raises(Unauthorized):
+        await pair.second.sign_in(token_of(path_too), CLIENT)
+    assert await pair.second.sign_in(token_of(path), CLIENT)
+    with pytest.raises(Unauthorized):
+        await pair.first.sign_in("wrong", CLIENT)
+    assert pair.said.said == []
+
+
+async def test_who_comes_is_told_of_links(pair: Pair) -> None:
+    """Those that have not been used."""
+    used, _ = pair.first.login_link(ME)
+    path, _ = pair.first.login_link(ME)
+    await pair.first.sign_in(token_of(used), CLIENT)
+    pair.said.said.clear()
+    pair.first.tell_links()
+    pair.tell()
+    with pytest.raises(Unauthorized):
+        await pair.second.sign_in(token_of(used), CLIENT)
+    assert await pair.second.sign_in(token_of(path), CLIENT)
+
+
+def rename(connection: Connection, before: str, after: str) -> None:
+    connection.execute(text(f"ALTER TABLE {before} RENAME TO {after}"))
+
+
+async def test_what_is_owed_to_the_database_is_paid_before_it_is_read(pair: Pair, database: Database) -> None:
+    """A key that was revoked while the database was away does not come back, here or anywhere."""
+    view, secret = await pair.first.create(NewKey("ops", scope="admin"), ME)
+    cookie = cookie_of(await pair.first.sign_in(secret, CLIENT))
+    await database.run(rename, "keys", "elsewhere")
+    with pytest.raises(Unavailable):
+        await pair.first.revoke(view.id, ME)
+    with pytest.raises(Unavailable):
+        await pair.first.restore()
+    await database.run(rename, "elsewhere", "keys")
+    pair.said.said.clear()
+    await pair.first.restore()
+    assert pair.said.said == [AccessChanged()]  # the others shall read it, too
+    for access in (pair.first, pair.second):
+        await access.restore()
+        assert access.keys.find(secret.encode(), time.time()) is None
+        assert access.sessions.of(cookie, time.time()) is None
+
+
+async def test_who_signed_in_without_the_database_stays_signed_in(pair: Pair, database: Database) -> None:
+    """Their session is written when it is back, and counts everywhere."""
+    path, _ = pair.first.login_link(ME)
+    await database.run(rename, "sessions", "elsewhere")
+    cookie = cookie_of(await pair.first.sign_in(token_of(path), CLIENT))
+    await database.run(rename, "elsewhere", "sessions")
+    await pair.first.restore()
+    assert pair.first.sessions.of(cookie, time.time())
+    await pair.second.restore()
+    assert pair.second.sessions.of(cookie, time.time())

@@ -17,4 +17,7 @@ async def test_a_router_that_is_well_says_so(api: aiohttp.ClientSession) -> None
         "nodes": 0,
         "online": 0,
         "ledger": {"pending": 0, "lost": 0, "trouble": ""},
+        "replica": "",
+        "replicas": [],
+        "alone": "",
     }

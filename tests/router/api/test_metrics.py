@@ -113,8 +113,9 @@ async def test_two_nodes_of_one_name_are_two(api: aiohttp.ClientSession, node: F
 
 
 async def test_a_router_alone_describes_itself(api: aiohttp.ClientSession) -> None:
-    """Its version, its ledger; and no samples of what is not there."""
+    """Its version, its ledger, what its event loop has to do; and no samples of what is not there."""
     found = await metrics(api)
+    assert values(found, "llm_router_event_loop_tasks")[0] >= 1
     assert values(found, "llm_router_build_info") == [1]
     assert values(found, "llm_router_ledger_pending_entries") == [0]
     assert values(found, "llm_router_ledger_writable") == [1]

@@ -14,7 +14,7 @@ from llm_router.config import RouterConfig
 from llm_router.contract import Attach, Heartbeat, NodeSettings, NodeView, Registered, Seen
 from llm_router.router.app import serving
 from llm_router.router.store import queries
-from llm_router.router.store.database import Database
+from llm_router.router.store.sqlite import SqliteDatabase
 
 Reply = tuple[int, Any]
 
@@ -410,7 +410,7 @@ async def test_secrets_are_not_in_the_database(config: RouterConfig, node: FakeN
     """Who reads the file cannot speak for a node."""
     async with serving(config) as port, aiohttp.ClientSession(f"http://127.0.0.1:{port}") as api:
         secret = (await joined(api, node)).node_secret
-    database = Database(config.home / "router" / "router.db")
+    database = SqliteDatabase(config.home / "router" / "router.db")
     (row,) = await database.run(queries.load_nodes)
     await database.close()
     assert secret not in msgspec.json.encode(row).decode()

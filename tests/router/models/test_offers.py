@@ -142,3 +142,24 @@ def test_most_room_is_chosen(world: World) -> None:
     assert room(node) == 500
     node.report = Heartbeat(memory_total=1000, gpus=[Gpu("x", 80, 20), Gpu("y", 10, 20)])
     assert room(node) == 60
+
+
+def test_who_does_not_decide_says_what_was_decided_elsewhere(world: World) -> None:
+    """Each replica answers nodes alike; on duty, it goes on from there."""
+    decides = [False]
+    followers = Offers(world.shelf, world.registry, lambda: world.now, decides=lambda: decides[0])
+    world.shelf.put("m", Placement(preload=True))
+    world.join("a", "m")
+    world.join("b", "m")
+    (chosen,) = world.offers.wanted("m")
+    other = ({"a", "b"} - {chosen}).pop()
+    assert followers.wanted("m") == frozenset()
+    followers.decide(world.offers.decided())
+    assert followers.wanted("m") == {chosen}
+    assert [followers.number(node) for node in "ab"] == [world.offers.number(node) for node in "ab"]
+    followers.decide({"m": [other]})
+    world.later()
+    assert followers.decided() == {"m": [other]}
+    decides[0] = True
+    world.later()
+    assert followers.decided() == {"m": [other]}  # as good as any: nothing is moved

@@ -1,1 +1,1 @@
-"""Who may do what: API keys, sessions of people, and the rules (docs/access.md)."""
+"""Who may do what: API keys, sessions of people, and the rules (docs/security.md)."""

@@ -8,7 +8,7 @@ Rule 3: secrets never get into a log line, an event or an error.
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Concatenate, ParamSpec
 
@@ -21,9 +21,11 @@ from llm_router.errors import RouterError, TooManyAttempts, Unauthorized, Unavai
 from llm_router.router.access.guard import RouterGuard, SignIn
 from llm_router.router.access.keys import Keys, KeyView, NewKey
 from llm_router.router.access.refusals import Refusals
-from llm_router.router.access.sessions import Links, Sessions
+from llm_router.router.access.sessions import Links, Session, Sessions, hash_of
 from llm_router.router.access.throttle import Throttle
 from llm_router.router.access.who import Who
+from llm_router.router.replicas.base import Replicas
+from llm_router.router.replicas.messages import AccessChanged, LinkMade, LinkUsed
 from llm_router.router.store import keys as store
 from llm_router.router.store.database import Database
 
@@ -38,22 +40,29 @@ WRITE_EVERY = 60.0  # seconds: how exactly the database knows when a key or a se
 class Access:
     """Who may do what, and the changes to that. `access_of` makes one."""
 
-    def __init__(self, config: RouterConfig, database: Database, tell: Tell) -> None:
+    def __init__(self, config: RouterConfig, database: Database, tell: Tell, replicas: Replicas) -> None:
         self._database = database
         self._tell = tell
+        self._replicas = replicas
+        self._owed: tuple[set[str], set[str]] = set(), set()  # keys and sessions that the database has, and should not
+        self._begun: dict[str, Session] = {}  # sessions that it should have, and has not, by their hashes
+        self._changing = asyncio.Lock()  # memory and database are changed together, and read again when both agree
         self.keys = Keys()
         self.sessions = Sessions(config.port, tls=bool(config.tls_cert))
         self._links = Links()
         self._throttle = Throttle()
         self._refusals = Refusals()
         self.guard = RouterGuard(config, self.keys, self.sessions, self._throttle, self._refused)
-        self._written = 0.0
+        self._written = time.time()
 
     async def restore(self) -> None:
-        """Take over what the database kept."""
-        self.keys.restore(await self._database.run(store.load_keys))
-        self.sessions.restore(await self._database.run(store.load_sessions))
-        self._written = time.time()
+        """Take over what the database has, which another replica may have changed."""
+        async with self._changing:
+            await self._pay()
+            gone = self.keys.restore(await self._database.run(store.load_keys))
+            self.sessions.restore(await self._database.run(store.load_sessions))
+        for name in gone:
+            self._links.drop_of(name)
 
     # -- keys
 
@@ -65,8 +74,9 @@ class Access:
             Unavailable: the database does not take it.
         """
         key, secret = self.keys.make(wanted, time.time())
-        await self._write(store.add_key, key.stored)
-        self.keys.add(key)
+        async with self._changing:
+            await self._write(store.add_key, key.stored)
+            self.keys.add(key)
         stored = key.stored
         models = f", models {', '.join(stored.models)}" if stored.models else ""
         self._tell("key.created", stored.name, f"by {by}: {stored.id}, scope {stored.scope}{models}")
@@ -77,20 +87,22 @@ class Access:
 
         Raises:
             KeyNotFound: there is none.
-            Unavailable: the database does not take it, so the key comes back with a restart.
+            Unavailable: the database does not take it now; it is tried again, and until then a restart brings it back.
         """
-        key = self.keys.named(name)
-        self.keys.drop(key)
-        self._links.drop_of(key.stored.name)
-        ended = self.sessions.end_of(key.stored.name)
-        self._tell("key.revoked", key.stored.name, f"by {by}: {key.stored.id}")
-        await self._write(store.remove, [key.stored.id], [session.hash for session in ended])
+        async with self._changing:
+            key = self.keys.named(name)
+            self.keys.drop(key)
+            self._links.drop_of(key.stored.name)
+            ended = self.sessions.end_of(key.stored.name)
+            self._tell("key.revoked", key.stored.name, f"by {by}: {key.stored.id}")
+            await self._remove([key.stored.id], [session.hash for session in ended])
 
     # -- sessions
 
     def login_link(self, by: Who) -> tuple[str, float]:
         """The path of a page that signs in whoever opens it first, and when that ends (seconds since the epoch)."""
         token, expires = self._links.make(by.name, time.time())
+        self._replicas.send(LinkMade(hash_of(token), expires, by.name))
         self._tell("login.link_made", by.name, f"by {by}")
         return f"/login?token={token}", expires
 
@@ -105,21 +117,24 @@ class Access:
         name = self._proven(token.strip(), now)
         if name is None:
             raise self._wrong(client, now)
-        session, secret = self.sessions.begin(name, now)
         self._tell("login.done", name, f"from {client}")
-        with contextlib.suppress(Unavailable):  # then it lasts until the router's next start
-            await self._write(store.put_sessions, [session.stored()])
+        async with self._changing:
+            session, secret = self.sessions.begin(name, now)
+            self._begun[session.hash] = session
+            with contextlib.suppress(Unavailable):  # until it is written, a restart ends it
+                await self._pay()
         return self.sessions.cookie(secret)
 
     async def sign_out(self, cookies: bytes) -> str:
         """What Set-Cookie shall say; the session in this Cookie header, if there is one, is over.
 
         Raises:
-            Unavailable: the database does not take it, so it comes back with a restart.
+            Unavailable: as of `revoke`.
         """
-        session = self.sessions.end(cookies)
-        if session is not None:
-            await self._write(store.remove, [], [session.hash])
+        async with self._changing:
+            session = self.sessions.end(cookies)
+            if session is not None:
+                await self._remove([], [session.hash])
         return self.sessions.cookie("")
 
     def _proven(self, token: str, now: float) -> str | None:
@@ -127,7 +142,25 @@ class Access:
         key = self.keys.find(token.encode(), now)
         if key is not None:
             return key.stored.name if key.stored.scope == "admin" else None
-        return self._links.use(token, now)
+        name = self._links.use(token, now)
+        if name is not None:
+            self._replicas.send(LinkUsed(hash_of(token)))
+        return name
+
+    # -- what other replicas tell
+
+    def link_made(self, link: LinkMade) -> None:
+        """A link that works here too."""
+        self._links.take_over(link.hash, link.expires, link.name)
+
+    def link_used(self, link: LinkUsed) -> None:
+        """A link that has been used."""
+        self._links.drop(link.hash)
+
+    def tell_links(self) -> None:
+        """Tell one who knows nothing of the links that have not been used."""
+        for hash_, (expires, name) in self._links.waiting():
+            self._replicas.send(LinkMade(hash_, expires, name))
 
     def _wrong(self, client: str, now: float) -> RouterError:
         error: RouterError = Unauthorized("this link or key is wrong, was used before, or is over")
@@ -149,11 +182,30 @@ class Access:
     async def _write(self, work: Callable[Concatenate[Connection, P], None], *args: P.args, **kwargs: P.kwargs) -> None:
         try:
             await self._database.run(work, *args, **kwargs)
+            self._replicas.send(AccessChanged())
         except SQLAlchemyError as error:
             log.error("access.not_written", error=str(error))  # noqa: TRY400 - what the database says is enough
             raise Unavailable(
                 "the database cannot be written, so this lasts until a restart at most: the router's log says why"
             ) from error
+
+    async def _remove(self, keys: Iterable[str], sessions: Iterable[str]) -> None:
+        self._owed[0].update(keys)
+        self._owed[1].update(sessions)
+        for hash_ in self._owed[1]:
+            self._begun.pop(hash_, None)
+        await self._pay()
+
+    async def _pay(self) -> None:
+        """Have the database keep and forget what it should; what it does not do now, it shall the next time."""
+        if self._begun:
+            await self._write(store.put_sessions, [session.stored() for session in self._begun.values()])
+            self._begun.clear()
+        keys, sessions = self._owed
+        if keys or sessions:
+            await self._write(store.remove, list(keys), list(sessions))
+            keys.clear()
+            sessions.clear()
 
     async def write_uses(self) -> None:
         """Write when keys and sessions were last used, and forget the sessions that are over."""
@@ -164,8 +216,11 @@ class Access:
         if not (over or keys or sessions):
             self._written = now
             return
-        with contextlib.suppress(Unavailable):  # it is tried again with the next ones
-            await self._write(store.note_uses, keys, sessions, over)
+        try:
+            await self._database.run(store.note_uses, keys, sessions, over)
+        except SQLAlchemyError as error:  # it is tried again with the next ones
+            log.warning("access.uses_not_written", error=str(error))
+        else:
             self._written = now
 
     async def write_on(self, stopping: asyncio.Event) -> None:
@@ -178,13 +233,13 @@ class Access:
 
 
 @asynccontextmanager
-async def access_of(config: RouterConfig, database: Database, tell: Tell) -> AsyncIterator[Access]:
+async def access_of(config: RouterConfig, database: Database, tell: Tell, replicas: Replicas) -> AsyncIterator[Access]:
     """Access as the database remembers it. Leaving the block writes what is left.
 
     Raises:
         ConfigError: an address in `trust` is none.
     """
-    access = Access(config, database, tell)
+    access = Access(config, database, tell, replicas)
     await access.restore()
     if config.auth == "off":
         log.warning("access.off", meaning="everybody who reaches the router may do everything")

@@ -65,13 +65,17 @@ class Sessions:
         return iter(self._by_hash.values())
 
     def restore(self, stored: Iterable[StoredSession]) -> None:
-        """Take over what the database kept."""
+        """Take over what the database has; a session that is in use here goes on as long as is known here."""
+        before = self._by_hash
         self._by_hash = {session.hash: Session(session) for session in stored}
+        for session in self:
+            if session.hash in before:
+                session.expires = max(session.expires, before[session.hash].expires)
 
     def begin(self, name: str, now: float) -> tuple[Session, str]:
         """A new session, and its token."""
         token = secrets.token_urlsafe(32)
-        session = Session(StoredSession(_hash(token), name, now, now + SESSION_LASTS))
+        session = Session(StoredSession(hash_of(token), name, now, now + SESSION_LASTS))
         self._by_hash[session.hash] = session
         while len(self._by_hash) > MAX_SESSIONS:
             del self._by_hash[next(iter(self._by_hash))]
@@ -80,7 +84,7 @@ class Sessions:
     def of(self, cookies: bytes, now: float) -> Session | None:
         """The session in a Cookie header; it goes on from now."""
         token = self._token(cookies)
-        session = self._by_hash.get(_hash(token)) if token else None
+        session = self._by_hash.get(hash_of(token)) if token else None
         if session is None:
             return None
         if now >= session.expires:
@@ -91,7 +95,7 @@ class Sessions:
 
     def end(self, cookies: bytes) -> Session | None:
         """Forget the session in a Cookie header; which one that was."""
-        return self._by_hash.pop(_hash(self._token(cookies)), None)
+        return self._by_hash.pop(hash_of(self._token(cookies)), None)
 
     def end_of(self, name: str) -> list[Session]:
         """Forget the sessions that came from the key of this name; which ones those were."""
@@ -130,20 +134,33 @@ class Links:
     def make(self, name: str, now: float) -> tuple[str, float]:
         """A link's token, and when it ends. `name`: of the key of who made it, "" for none."""
         token = secrets.token_urlsafe(32)
-        self._waiting[_hash(token)] = (now + LINK_LASTS, name)
+        self._waiting[hash_of(token)] = (now + LINK_LASTS, name)
         while len(self._waiting) > MAX_LINKS:
             del self._waiting[next(iter(self._waiting))]
         return token, now + LINK_LASTS
 
     def use(self, token: str, now: float) -> str | None:
         """For whom the link was made; None: there is no such link, or no more."""
-        expires, name = self._waiting.pop(_hash(token), (0.0, ""))
+        expires, name = self._waiting.pop(hash_of(token), (0.0, ""))
         return name if now < expires else None
+
+    def waiting(self) -> list[tuple[str, tuple[float, str]]]:
+        """Those that have not been used: the hash of each, when it ends, and for whom it was made."""
+        return list(self._waiting.items())
+
+    def take_over(self, hash_: str, expires: float, name: str) -> None:
+        """One that another replica made."""
+        self._waiting[hash_] = (expires, name)
+
+    def drop(self, hash_: str) -> None:
+        """Forget one that another replica saw used."""
+        self._waiting.pop(hash_, None)
 
     def drop_of(self, name: str) -> None:
         """Forget the links that were made with the key of this name."""
         self._waiting = {token: link for token, link in self._waiting.items() if link[1] != name}
 
 
-def _hash(token: str) -> str:
+def hash_of(token: str) -> str:
+    """What is kept of a token."""
     return sha256(token.encode()).hexdigest()

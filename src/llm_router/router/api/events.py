@@ -53,7 +53,10 @@ class Viewer(msgspec.Struct, frozen=True):
 
 
 class Hello(msgspec.Struct, frozen=True):
-    """The first message of a stream that begins anew. Times in seconds since the epoch."""
+    """The first message of a stream that begins anew. Times in seconds since the epoch.
+
+    `replica`: the one that tells, where there are several.
+    """
 
     version: str
     policy: str
@@ -62,14 +65,18 @@ class Hello(msgspec.Struct, frozen=True):
     who: Viewer
     join: JoinLine
     settings: Mapping[str, Any]
+    replica: str = ""
 
 
 class Greeter:
     """Makes the first message of a stream."""
 
-    def __init__(self, config: RouterConfig, join: Callable[[AnyRequest], Awaitable[JoinLine]]) -> None:
-        """`join`: how further machines join, for whoever asks."""
+    def __init__(
+        self, config: RouterConfig, join: Callable[[AnyRequest], Awaitable[JoinLine]], replica: str = ""
+    ) -> None:
+        """`join`: how further machines join, for whoever asks. `replica`: of `Hello`."""
         self._config = config
+        self._replica = replica
         self._join = join
         self._settings = {name: getattr(config, name) for name in SHOWN}
         self._started = time.time()
@@ -85,6 +92,7 @@ class Greeter:
             who=Viewer(asking.name, asking.scope, asking.via == "local"),
             join=await self._join(request),
             settings=self._settings,
+            replica=self._replica,
         )
         return msgspec.json.encode(hello)
 

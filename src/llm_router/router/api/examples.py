@@ -191,7 +191,7 @@ EXAMPLES: dict[str, msgspec.Struct] = {
         _KEY,
         MadeKey("lr-1S0b5P3xJ8cGq2h4VtY7uZr9wKdE6mNfBaLiToXeHyQ", **msgspec.structs.asdict(_KEY)),
         LoginLink("/login?token=K3pT1mZrX9", _AT + 600),
-        Health("ok", "0.1.0", 3, 2, LedgerHealth(0, 0, "")),
+        Health("ok", "0.1.0", 3, 2, LedgerHealth(0, 0, ""), "9f3a61c0", ["27be04d1"], ""),
         ErrorBody(ErrorDetail("no node 7f3c2a9e51d84b06: GET /v0/nodes lists them", "node_error", "node_not_found")),
     )
 }

@@ -10,6 +10,7 @@ from llm_router import __version__
 from llm_router.core.health import State
 from llm_router.core.registry import Registry
 from llm_router.router.ledger import Ledger
+from llm_router.router.replicas.base import Replicas
 
 
 class LedgerHealth(msgspec.Struct, frozen=True):
@@ -24,16 +25,23 @@ class LedgerHealth(msgspec.Struct, frozen=True):
 
 
 class Health(msgspec.Struct, frozen=True):
-    """`nodes` are known, `online` of them are in rotation. degraded: requests are answered, but not all is kept."""
+    """`nodes` are known, `online` of them are in rotation. degraded: requests are answered, but not all is kept.
+
+    `replica`: the one that answers, "" where there is but one; `replicas`: those that it has heard lately; `alone`: why
+    it hears none of them, empty while it would.
+    """
 
     status: Literal["ok", "degraded"]
     version: str
     nodes: int
     online: int
     ledger: LedgerHealth
+    replica: str
+    replicas: list[str]
+    alone: str
 
 
-def health_routes(registry: Registry, ledger: Ledger) -> list[HTTPRouteHandler]:
+def health_routes(registry: Registry, ledger: Ledger, replicas: Replicas) -> list[HTTPRouteHandler]:
     """The handler: the process answers, so it is 200, with nodes or without, and whatever its database does."""
 
     @get("/health")
@@ -41,7 +49,16 @@ def health_routes(registry: Registry, ledger: Ledger) -> list[HTTPRouteHandler]:
         """That the router is up, how many nodes it has, and whether its history is written."""
         online = sum(node.state is State.ONLINE for node in registry)
         written = LedgerHealth(ledger.pending, ledger.dropped, ledger.trouble)
-        status: Literal["ok", "degraded"] = "degraded" if written.trouble else "ok"
-        return Health(status, __version__, len(registry.nodes), online, written)
+        status: Literal["ok", "degraded"] = "degraded" if written.trouble or replicas.trouble else "ok"
+        return Health(
+            status=status,
+            version=__version__,
+            nodes=len(registry.nodes),
+            online=online,
+            ledger=written,
+            replica=replicas.name,
+            replicas=sorted(replicas.others),
+            alone=replicas.trouble,
+        )
 
     return [health]

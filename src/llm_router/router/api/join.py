@@ -1,6 +1,5 @@
 """`/v0/join`: how further machines join."""
 
-import asyncio
 from collections.abc import Callable
 
 from litestar import Request, get, post
@@ -11,6 +10,8 @@ from llm_router.contract import JOIN, JoinLine
 from llm_router.router.access.who import who
 from llm_router.router.greeting import Reach
 from llm_router.router.joining import JoinToken, join_command
+from llm_router.router.replicas.base import Replicas
+from llm_router.router.replicas.messages import TokenRotated
 
 Call = Request[None, None, State]
 
@@ -21,7 +22,9 @@ async def join_line(token: JoinToken, reach: Reach, request: Call) -> JoinLine:
     return JoinLine(url, join_command(url, token.word), token.word)
 
 
-def join_routes(token: JoinToken, reach: Reach, tell: Callable[[str, str, str], None]) -> list[HTTPRouteHandler]:
+def join_routes(
+    token: JoinToken, reach: Reach, tell: Callable[[str, str, str], None], replicas: Replicas
+) -> list[HTTPRouteHandler]:
     """The handlers; for administrators, since the token lets machines in. `tell`: of an event, its subject, details."""
 
     @get(JOIN)
@@ -32,7 +35,8 @@ def join_routes(token: JoinToken, reach: Reach, tell: Callable[[str, str, str], 
     @post(JOIN + "/rotate", status_code=200)
     async def rotate(request: Call) -> JoinLine:
         """Make a new join token; the old one lets nobody in any more. Nodes that have joined stay."""
-        await asyncio.to_thread(token.rotate)
+        await token.rotate()
+        replicas.send(TokenRotated())
         tell("join.token_rotated", "", f"by {who(request)}")
         return await join_line(token, reach, request)
 

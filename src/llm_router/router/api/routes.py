@@ -31,6 +31,7 @@ from llm_router.router.live import Live
 from llm_router.router.metrics import Metrics
 from llm_router.router.models.all import Models
 from llm_router.router.ollama_api import router_ollama_routes
+from llm_router.router.replicas.base import Replicas
 from llm_router.router.store.database import Database
 
 
@@ -41,6 +42,7 @@ def all_routes(  # noqa: PLR0913 - as many as there are parts of a router that c
     policy: str,
     fleet: Fleet,
     ledger: Ledger,
+    replicas: Replicas,
     database: Database,
     bodies: BodyLog | None,
     live: Live,
@@ -59,7 +61,7 @@ def all_routes(  # noqa: PLR0913 - as many as there are parts of a router that c
         *request_routes(database, ledger),
         *body_routes(database, bodies),
         *event_routes(database, ledger, live, greeter),
-        *health_routes(registry, ledger),
+        *health_routes(registry, ledger, replicas),
         *routing_routes(registry, scheduler, policy),
         *metrics_routes(metrics),
         *key_routes(access),
@@ -67,7 +69,7 @@ def all_routes(  # noqa: PLR0913 - as many as there are parts of a router that c
         *model_routes(models.catalogue, models.drop_files),
         *router_ollama_routes(models.nodes),
         *login_routes(access),
-        *join_routes(token, reach, tell),
+        *join_routes(token, reach, tell, replicas),
         *dashboard_routes(),
         *list_routes(registry, pages="/dashboard"),
     ]

@@ -40,7 +40,8 @@ PATH = "/schema"
 TITLE = "LLM Router"
 ABOUT = (
     "Operators', agents' and the dashboard's side of the router. Inference is asked for as Ollama, OpenAI and Anthropic"
-    " document it: /api/chat, /api/generate, /v1/chat/completions, /v1/messages and the others of docs/api.md."
+    " document it: /api/chat, /api/generate, /v1/chat/completions, /v1/messages and the others of"
+    " docs/reference/api.md."
 )
 TAGS = {
     "nodes": "The machines: how they register and report, and what operators do with them.",

@@ -73,6 +73,7 @@ export default {
   done: "Done",
   errors: "Errors",
   latency: "Response",
+  replica: "Replica",
   uptime: "Uptime",
   "last.seen": "Last seen",
   "in.flight": "In flight",

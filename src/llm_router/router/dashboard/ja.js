@@ -71,6 +71,7 @@ export default {
   done: "完了",
   errors: "エラー",
   latency: "応答時間",
+  replica: "レプリカ",
   uptime: "稼働時間",
   "last.seen": "最終確認",
   "in.flight": "処理中",

@@ -31,6 +31,7 @@ export class SettingsPage extends HTMLElement {
       [t("version"), hello.version],
       [t("policy"), tOr(`policy.${hello.policy}`, hello.policy)],
       [t("uptime"), span(Math.max(1, store.now() - hello.started))],
+      ...(hello.replica ? [[t("replica"), hello.replica]] : []),
       [t("address"), hello.join?.url || location.origin],
       ...Object.entries(hello.settings ?? {}).filter(([name]) => name !== "policy").map(([name, value]) => [tOr(`setting.${name}`, name.replaceAll("_", " ")), shown(name, value)]),
     ];

@@ -19,6 +19,8 @@ from llm_router.router.models.catalogue import Catalogue
 from llm_router.router.models.depot import Depot
 from llm_router.router.models.offers import Offers
 from llm_router.router.ollama_api.actions import Nodes, RouterActions
+from llm_router.router.replicas.base import Replicas
+from llm_router.router.replicas.messages import CatalogueChanged
 from llm_router.router.store.database import Database
 
 SETTING = "LLM_ROUTER_MODEL_ORIGINS"  # as an operator who is refused something has to change it
@@ -50,7 +52,9 @@ async def models_of(
     session: aiohttp.ClientSession,
     registry: Registry,
     nodes: Nodes,
+    *,
     tell: Callable[[str, str, str], None],
+    replicas: Replicas,
 ) -> AsyncIterator[Models]:
     """In use within the block. `tell` is told of events.
 
@@ -59,12 +63,13 @@ async def models_of(
     """
     catalogue = Catalogue(config, database, session, tell)
     await catalogue.restore()
+    catalogue.changed.append(lambda: replicas.send(CatalogueChanged()))
     depot = Depot(
         config.home / "router" / "models", partial(_fetch, config, session, _allowed(config)), keep=config.keep_models
     )
     depot.start()
     try:
-        yield Models(catalogue, Offers(catalogue, registry), depot, nodes)
+        yield Models(catalogue, Offers(catalogue, registry, decides=lambda: replicas.on_duty), depot, nodes)
     finally:
         await depot.stop()
 

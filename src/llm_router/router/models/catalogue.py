@@ -57,8 +57,12 @@ class Catalogue:
         return name in self._entries
 
     async def restore(self) -> None:
-        """Take over what the database kept."""
-        self._entries = {entry.name: entry for entry in await self._database.run(store.load_models)}
+        """Take over what the database has, which another replica may have changed."""
+        async with self._writing:
+            entries = {entry.name: entry for entry in await self._database.run(store.load_models)}
+            if entries != self._entries:
+                self._entries = entries
+                self.version += 1
 
     def find(self, name: str) -> Entry | None:
         """The model of this name; None: there is none."""

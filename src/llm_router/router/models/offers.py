@@ -5,7 +5,7 @@ be, so it is another one whenever that is, also after a restart of the router.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from hashlib import sha256
 from typing import Protocol
 
@@ -34,13 +34,21 @@ class Catalogue(Protocol):
 class Offers:
     """Decides who shall have what, and says so to each node."""
 
-    def __init__(self, catalogue: Catalogue, registry: Registry, clock: Callable[[], float] = time.monotonic) -> None:
-        """`clock`: seconds, on any clock."""
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        registry: Registry,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        decides: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """`clock`: seconds, on any clock. `decides`: whether this replica does; else it is told by `decide`."""
         self._catalogue = catalogue
         self._registry = registry
         self._clock = clock
         self._wanted: dict[str, frozenset[str]] = {}
         self._away: dict[str, float] = {}
+        self._decides = decides
         self._looked = 0.0
         self._version = -1  # of the catalogue, when these two were read from it
         self._wishes: list[Wish] = []
@@ -65,6 +73,15 @@ class Offers:
         self._look()
         return self._wanted.get(model, frozenset())
 
+    def decided(self) -> dict[str, list[str]]:
+        """The nodes that shall have each model, decided now: for those who do not decide."""
+        self._look()
+        return {model: sorted(nodes) for model, nodes in sorted(self._wanted.items())}
+
+    def decide(self, wanted: Mapping[str, Iterable[str]]) -> None:
+        """It was decided elsewhere."""
+        self._wanted = {model: frozenset(nodes) for model, nodes in wanted.items()}
+
     def _offer(self, entry: Entry, node_id: str) -> Offer:
         wanted = node_id in self._wanted.get(entry.name, ())
         return Offer(entry.manifest, wanted, wanted and entry.placement.preload)
@@ -77,6 +94,8 @@ class Offers:
         if version != self._version:
             self._read(version)
         self._looked = now
+        if not self._decides():
+            return
         agents = [node for node in self._registry if node.kind == "agent"]
         self._away = {node.id: self._away.get(node.id, now) for node in agents if not is_here(node)}
         places = [as_place(node, self._away.get(node.id)) for node in agents]
