@@ -8,6 +8,7 @@ Rule 3: a node that ends is started again; without its router there is nothing t
 
 import asyncio
 import logging
+import os
 import shutil
 import signal
 import socket
@@ -438,4 +439,7 @@ def own_name() -> str:
         return f"{Path(sys.executable).name} -m llm_router"
     if shutil.which("llm-router"):
         return "llm-router"
-    return str(called.relative_to(Path.cwd()) if called.is_relative_to(Path.cwd()) else called)
+    if not called.is_relative_to(Path.cwd()):
+        return str(called)
+    near = str(called.relative_to(Path.cwd()))
+    return near if os.sep in near else f"{os.curdir}{os.sep}{near}"

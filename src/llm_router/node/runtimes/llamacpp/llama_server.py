@@ -39,7 +39,7 @@ _DEVICE = re.compile(
     r"^\s+(?!CPU|BLAS)\w+: .+\(\d+ MiB", re.MULTILINE
 )  # "  CUDA0: NVIDIA … (24080 MiB, 23576 MiB free)"
 # -P: whatever Python files lie in the directory the agent was started in are not imported.
-WHEEL = (sys.executable, "-P", "-c", "import xllamacpp; print([d['type'].name for d in xllamacpp.get_device_info()])")
+WHEEL = (sys.executable, "-P", "-m", "llm_router.node.runtimes.llamacpp.devices")
 
 
 class Build(Struct, frozen=True):
