@@ -20,7 +20,7 @@ from llm_router.router.traffic import Traffic
 
 ROOT = Path(__file__).parents[2]
 PLACE = ROOT / "deploy" / "grafana" / "llm-router.json"
-DOCS = (ROOT / "docs" / "metrics.md").read_text("utf-8")
+DOCS = (ROOT / "docs" / "reference" / "metrics.md").read_text("utf-8")
 
 
 class Spot(msgspec.Struct, forbid_unknown_fields=True):
@@ -74,9 +74,8 @@ def everything() -> Picture:
     traffic([record(waited=0.5)])
     report = Heartbeat(gpus=[Gpu("RTX")])
     node = NodeFacts("n1", "box", "agent", "linux", "1", "cuda", State.ONLINE, 4, 1, 1, 1, 0, report)
-    return Picture(
-        copy(traffic), [node], {"m": (1, 1)}, {"m": 1}, 0, 0, writable=True, lag=((0,) * (len(LAG_BOUNDS) + 1), 0.0)
-    )
+    lag = (0,) * (len(LAG_BOUNDS) + 1), 0.0
+    return Picture(copy(traffic), [node], {"m": (1, 1)}, {"m": 1}, 0, 0, writable=True, lag=lag, tasks=1)
 
 
 def told() -> dict[str, set[str]]:
@@ -147,7 +146,7 @@ def families() -> set[str]:
 
 @pytest.mark.parametrize("name", sorted(families()))
 def test_every_metric_is_described(name: str) -> None:
-    """In docs/metrics.md, with each of its labels on the same line."""
+    """In docs/reference/metrics.md, with each of its labels on the same line."""
     (line,) = [line for line in DOCS.splitlines() if f"| `{name}` |" in line]
     labels = set().union(
         *(found for told_name, found in TOLD.items() if re.sub(r"_(bucket|sum|count)$", "", told_name) == name)
