@@ -85,19 +85,26 @@ async def proxy(
 
 @asynccontextmanager
 async def router(
-    session: aiohttp.ClientSession, upstreams: Sequence[int], slots: int, home: Path
+    session: aiohttp.ClientSession,
+    upstreams: Sequence[int],
+    slots: int,
+    home: Path,
+    *,
+    name: str = OURS,
+    database: str = "",
 ) -> AsyncIterator[Subject]:
-    """A router of ours as `serve` starts it, request history and all.
+    """A router of ours as `serve` starts it, request history and all; `database`: the URL of one that is shared.
 
     Raises:
         NotReadyError: it did not start, or does not use the upstreams.
     """
-    options = ["--home", str(home), "--port", "0", "--with-parent", "--log-level", "warning"]
+    options = ["--home", str(home), "--host", "127.0.0.1", "--port", "0", "--with-parent", "--log-level", "warning"]
     options += ["--max-connections", str(MOST)]
-    async with running([sys.executable, "-m", "llm_router", "serve", *options], {}, home / "router.log") as program:
+    env = {"LLM_ROUTER_DATABASE_URL": database}
+    async with running([sys.executable, "-m", "llm_router", "serve", *options], env, home / "router.log") as program:
         url = program.line.rsplit(maxsplit=1)[-1]
         await _attach(session, url, upstreams, max(slots, LEAST_SLOTS))
-        yield Subject(OURS, url + PATH, Meter(program.pid))
+        yield Subject(name, url + PATH, Meter(program.pid))
 
 
 async def _attach(session: aiohttp.ClientSession, url: str, upstreams: Sequence[int], slots: int) -> None:

@@ -52,7 +52,8 @@ async def machines(fleet: str, scale: float, first_port: int, log: Path) -> Asyn
 @asynccontextmanager
 async def router(policy: str, scale: float, home: Path) -> AsyncIterator[tuple[Program, str]]:
     """A router of ours that knows nobody yet, and its URL."""
-    options = ["--home", str(home), "--port", "0", "--with-parent", "--log-format", "json", "--log-level", "warning"]
+    options = ["--home", str(home), "--host", "127.0.0.1", "--port", "0", "--with-parent"]
+    options += ["--log-format", "json", "--log-level", "warning"]
     command, env = [*router_command(policy), *options], router_environment(policy, scale)
     async with running(command, env, home / "router.log") as program:
         yield program, program.line.rsplit(maxsplit=1)[-1]
