@@ -4,12 +4,16 @@
 
 VENV := .venv
 BIN := $(VENV)/bin
+# What the self-contained program is made of, and nothing else: whatever lies beside may get into it.
+DIST_VENV := .venv-dist
 PYTHON ?= python3
-# The suite, over all processors; a file's tests stay together, and sets have one order in all processes.
-SUITE := PYTHONHASHSEED=0 $(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder
+# The suite, three processes for two processors, since half of its time is waiting; a file's tests stay together, and
+# sets have one order in all processes.
+PROCESSES := $(shell $(PYTHON) -c "import os; print(os.cpu_count() * 3 // 2)")
+SUITE := PYTHONHASHSEED=0 $(BIN)/pytest -n $(PROCESSES) --dist loadfile --no-loadscope-reorder
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: up setup test quick check format bench bench-guard profile soak bench-fleet bench-selection bench-live lock clean
+.PHONY: up setup test quick check format bench bench-guard profile soak bench-fleet bench-selection bench-live bench-replicas lock dist docs clean
 
 up: $(VENV)/ready
 	@exec $(BIN)/llm-router up $(ARGS)
@@ -22,9 +26,10 @@ test: check
 quick: $(VENV)/ready-dev
 	$(SUITE) -m "not slow" $(ARGS)
 
-# Half an hour of bad company, and then memory, files and requests in flight are as before; `make test` has two minutes.
-soak: $(VENV)/ready-dev
-	SOAK_SECONDS=$${SOAK_SECONDS:-1800} $(BIN)/pytest tests/system/test_soak.py -s $(ARGS)
+# Days of kills, restarts and aborting clients: a report with plots of memory, descriptors, tasks and latency.
+HOURS ?= 24
+soak: $(VENV)/ready-bench
+	$(BIN)/python -m bench.soak --hours $(HOURS) --out bench/out/soak $(ARGS)
 
 check: $(VENV)/ready-dev
 	$(BIN)/ruff check .
@@ -61,6 +66,11 @@ bench-selection: $(VENV)/ready-dev
 bench-live: $(VENV)/ready-dev
 	$(BIN)/python -m bench.live $(ARGS)
 
+# What a request costs in a replica, beside a router with a file of SQLite's: needs PostgreSQL, wrk and a C compiler
+# (5 minutes).
+bench-replicas: $(VENV)/ready-dev
+	$(BIN)/python -m bench.replicas $(ARGS)
+
 # The pinned, hashed requirements are written anew from pyproject.toml; they name no index.
 lock: $(VENV)/ready-dev
 	$(PIP) install uv
@@ -70,6 +80,12 @@ lock: $(VENV)/ready-dev
 	  --python-version 3.11 pyproject.toml requirements/build.in --group dev -c requirements/run.txt -o requirements/dev.txt
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header \
 	  --python-version 3.11 --group bench -c requirements/dev.txt -o requirements/bench.txt
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header \
+	  --python-version 3.11 --group dist -c requirements/dev.txt -o requirements/dist.txt
+
+# What is given to people: wheel, sdist, and a program that brings its own Python (two minutes). ARGS: where to, else dist/.
+dist: $(DIST_VENV)/ready
+	$(DIST_VENV)/bin/python packaging/build.py $(ARGS)
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -89,5 +105,15 @@ $(VENV)/ready-bench: requirements/bench.txt $(VENV)/ready-dev
 	$(PIP) install --require-hashes -r requirements/bench.txt
 	@touch $@
 
+$(DIST_VENV)/ready: requirements/run.txt requirements/dist.txt
+	$(PYTHON) -m venv --clear $(DIST_VENV)
+	for file in $^; do $(DIST_VENV)/bin/python -m pip --disable-pip-version-check --quiet install --no-compile \
+	  --require-hashes -r $$file || exit 1; done
+	@touch $@
+
+# The parts of docs/reference that are made from the code.
+docs: $(VENV)/ready-dev
+	$(BIN)/python -m tools.reference
+
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(DIST_VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

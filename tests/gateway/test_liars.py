@@ -28,7 +28,7 @@ from tests.gateway.conftest import (
 )
 from tests.gateway.watching import nothing_escapes
 
-PATIENCE = 3  # seconds within which a lie that is complete has been noticed
+PATIENCE = 10  # seconds within which a lie that is complete has been noticed
 OK = b"HTTP/1.1 200 OK\r\n"
 JSON = b"Content-Type: application/json\r\n"
 LENGTH = b"Content-Length: %d\r\n" % len(WHOLE)

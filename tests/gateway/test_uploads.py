@@ -46,7 +46,10 @@ class Taken:
         await self.go.wait()
         length = int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0])
         while self.size < length:
-            self.size += len(await conversation.reader.read(1 << 20))
+            piece = await conversation.reader.read(1 << 20)
+            if not piece:  # the gateway has left
+                return
+            self.size += len(piece)
         await conversation.send(whole(b"%d" % self.size))
 
 
