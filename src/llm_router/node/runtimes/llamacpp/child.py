@@ -54,9 +54,10 @@ def main() -> None:
     except (ImportError, RuntimeError, OSError) as error:  # RuntimeError: whatever llama.cpp refuses
         answer = Answer(error=str(error))
     os.write(answers, msgspec.json.encode(answer) + b"\n")
-    if not answer.error:
-        sys.stdin.buffer.read()
-    os._exit(1 if answer.error else 0)  # without waiting for answers that nobody reads any more
+    if answer.error:
+        sys.exit(1)  # as usual: llama.cpp's log is written by a thread of its own, which finishes at the end
+    sys.stdin.buffer.read()
+    os._exit(0)  # without waiting for answers that nobody reads any more
 
 
 def _send_output_to(log: str) -> None:

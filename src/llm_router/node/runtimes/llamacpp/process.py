@@ -1,6 +1,7 @@
 """The agent's side of one `child`."""
 
 import asyncio
+import contextlib
 import sys
 from asyncio.subprocess import PIPE, Process
 from pathlib import Path
@@ -16,6 +17,7 @@ from llm_router.node.runtimes.process import Moved, ServerProcess
 # -P: whatever Python files lie in the directory the agent was started in are not imported.
 CHILD = (sys.executable, "-P", "-m", "llm_router.node.runtimes.llamacpp.child")
 LOAD_WITHIN = 300.0  # seconds; Ollama gives a model as long (OLLAMA_LOAD_TIMEOUT)
+ENDS_WITHIN = 5.0  # seconds for a process that has failed to end by itself
 KILLED = -9
 
 
@@ -42,6 +44,9 @@ class ModelProcess(ServerProcess):
             raise UpstreamFailed(f"not loaded within {LOAD_WITHIN:.0f} s") from None
         answer = msgspec.json.decode(line, type=Answer) if line else Answer(error=await _how_it_ended(process))
         if answer.error:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(ENDS_WITHIN):
+                    await process.wait()  # until then its log is not complete
             raise await asyncio.to_thread(why_not_loaded, Path(self.log), answer.error)
         return Address("127.0.0.1", answer.port)
 
