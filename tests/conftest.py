@@ -11,6 +11,11 @@ if TYPE_CHECKING:
     from tests.postgres import Cluster
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes minutes begins first: nobody waits for it at the end, when all others are done."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+
+
 @pytest.fixture(scope="module")
 def quiet_network() -> Iterator[None]:
     """Nobody else announces a router or listens for one meanwhile: on one machine, all would hear each other."""

@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, Locator, Page, expect
 from tests.browser.conftest import NAMES, Watched, watching
 from tests.system.harness import HELLO, House, Load, Router, ask, call, eventually
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(180)]
 
 PAGES = ("fleet", "models", "requests", "try", "events", "settings")
 STRANGERS = ["--trust", "127.0.0.9"]  # this machine's nodes count as others' then

@@ -270,6 +270,7 @@ def check_passed(data: bytes, raw: bytes) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 async def test_a_minute_of_it(house: House, seed: int) -> None:
     """No exception escapes, no connection is used again behind an error, others are served, nothing is left over."""
     bombardment = Bombardment(house, seed)

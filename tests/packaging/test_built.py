@@ -29,7 +29,7 @@ SMOKE = ROOT / "packaging" / "release" / "smoke.sh"
 TOLD = {"README.md", "README.ja.md", "LICENSE"}
 BUILDING = 900.0  # seconds; it takes two minutes where there is nothing else to do
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(BUILDING)]
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(BUILDING)]
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ PADDING = 8 << 20  # bytes behind the weights, which nobody reads: a transfer sh
 SLACK = 1.1  # of the file's size: what a resumed transfer may have cost
 FIRST_SIGN = 15.0  # seconds; the router gives one every 10
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 
 class World:

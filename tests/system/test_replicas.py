@@ -57,7 +57,7 @@ def replicas(tmp_path_factory: pytest.TempPathFactory, cluster: Cluster) -> Iter
         yield Replicas(house, cluster.create())
 
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 
 def test_a_node_that_registered_at_one_is_used_by_all(replicas: Replicas) -> None:
@@ -278,7 +278,7 @@ def test_slots_are_shared(house: House, postgres_url: str) -> None:
     If they knew nothing of each other, they would ask it for twice as much.
     """
     routers = [house.replica(f"replica-{i}", postgres_url) for i in range(2)]
-    fake = house.fake("server", first_delay=LASTS)
+    fake = house.fake("server", tokens=6, delay=LASTS / 6)
     routers[0].attach(fake, slots=SLOTS)
     for router in routers:
         eventually(partial(router.is_online, fake.name, model="fake"), SOON)

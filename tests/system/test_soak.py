@@ -198,6 +198,7 @@ SERVERS = {"whole": ("steady", "frail"), "part": ("steady", "frail"), "narrow": 
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(SECONDS + HURRY + LONGEST + 2 * IDLE)
 def test_soak(house: House) -> None:
     """Memory stays flat, every request ends in a way that was to be expected, and nothing is left of any of them."""
