@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterator
-from copy import copy
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -10,13 +9,9 @@ from typing import Any
 import msgspec
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from tests.router.recording import record
+from tools.reference.metrics import everything
 
-from llm_router.contract import Gpu, Heartbeat
-from llm_router.core.health import State
-from llm_router.gateway.lag import BOUNDS as LAG_BOUNDS
-from llm_router.router.metrics import NodeFacts, Picture, write
-from llm_router.router.traffic import Traffic
+from llm_router.router.metrics import write
 
 ROOT = Path(__file__).parents[2]
 PLACE = ROOT / "deploy" / "grafana" / "llm-router.json"
@@ -66,16 +61,6 @@ class Dashboard(msgspec.Struct):
 DASHBOARD = msgspec.json.decode(PLACE.read_bytes(), type=Dashboard)
 QUERIES = [target.expr for panel in DASHBOARD.panels for target in panel.targets]
 NAME = re.compile(r"\b(?:llm_router|process)_\w+")
-
-
-def everything() -> Picture:
-    """A picture in which no metric is without samples."""
-    traffic = Traffic({"m"})
-    traffic([record(waited=0.5)])
-    report = Heartbeat(gpus=[Gpu("RTX")])
-    node = NodeFacts("n1", "box", "agent", "linux", "1", "cuda", State.ONLINE, 4, 1, 1, 1, 0, report)
-    lag = (0,) * (len(LAG_BOUNDS) + 1), 0.0
-    return Picture(copy(traffic), [node], {"m": (1, 1)}, {"m": 1}, 0, 0, writable=True, lag=lag, tasks=1)
 
 
 def told() -> dict[str, set[str]]:

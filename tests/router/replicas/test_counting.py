@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
+from structlog.testing import capture_logs
 from tests.core.making import fleet, occupy
 
 from llm_router.core.elsewhere import Counts, Elsewhere
@@ -19,11 +20,15 @@ NOTHING = Counts({"a": (0, 0, 0, 0)}, {})
 
 
 class Nothing:
-    """A catalogue with no model in it."""
+    """A catalogue with no model in it; or with a fault, to be met once."""
 
     version = 1
+    fault = False
 
     def __iter__(self) -> Iterator[Entry]:
+        if self.fault:
+            self.fault = False
+            raise RuntimeError("a fault of ours")
         return iter(())
 
     def find(self, _name: str) -> Entry | None:
@@ -39,7 +44,8 @@ class Teller:
         elsewhere = Elsewhere(self.registry, "me", dict)
         self.among = Among(Bus("postgresql+asyncpg://nobody@127.0.0.1:1/none", "me"), elsewhere)
         self.among.send = self._send
-        self.offers = Offers(Nothing(), self.registry, decides=lambda: False)
+        self.catalogue = Nothing()
+        self.offers = Offers(self.catalogue, self.registry, decides=lambda: False)
         self.said: list[Message] = []
         self.rooms = 0
         self.counting = Counting(self.registry, elsewhere, self.among, self.offers, self._roomier)
@@ -132,3 +138,13 @@ async def test_only_the_one_on_duty_tells_of_placement(teller: Teller) -> None:
     await teller.says(Placed({"m": ["a"]}))
     teller.offers.decide({})
     await teller.says(Placed({}))
+
+
+async def test_a_fault_of_ours_does_not_make_it_silent(teller: Teller) -> None:
+    """Who does not tell its counts is not counted: it tells them with the next message."""
+    teller.among.bus.trouble = "on duty, that is"
+    with capture_logs() as logged:
+        teller.catalogue.fault, teller.catalogue.version = True, 2
+        await teller.until(lambda: not teller.catalogue.fault)
+        await teller.says(*[Counted(Counts({}, {}))] * 2)
+    assert [entry["event"] for entry in logged] == ["replicas.not_counted"]

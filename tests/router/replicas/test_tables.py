@@ -124,6 +124,21 @@ async def test_what_has_to_be_written_first_and_cannot_is_tried_again(reader: Re
     await reader.until(lambda: reader.others == ["keys", "token"])
 
 
+async def test_what_nobody_understands_keeps_nothing_else_from_being_read(reader: Reader, database: Database) -> None:
+    """A row of a newer version, in the middle of an upgrade."""
+    await database.run(write, "UPDATE nodes SET state = 'of a newer version' WHERE id = 'a'")
+    with capture_logs() as logged:
+        reader.tables.everything()
+        await reader.until(lambda: reader.others == ["keys", "token"])
+    assert [entry["event"] for entry in logged] == ["replicas.not_understood"]
+    reader.tables.nodes(["b"])
+    await reader.until(lambda: reader.read == [(["b"], {"b"})])
+
+
+def write(connection: Connection, statement: str) -> None:
+    connection.execute(text(statement))
+
+
 async def test_what_is_read_is_what_was_written_last(database: Database) -> None:
     """A row is not read while this replica writes it: what it has to write is written, or known to be."""
     reader = Reader(database)

@@ -107,7 +107,7 @@ def _speaks_to(message: Message) -> Iterable[str]:
 
 
 @asynccontextmanager
-async def together(  # noqa: PLR0913 - as above
+async def together(  # noqa: PLR0913 - as many as there are parts of a router that hear of others
     *,
     among: Among,
     registry: Registry,

@@ -5,12 +5,16 @@ import contextlib
 import time
 from collections.abc import Callable, Iterable
 
+import structlog
+
 from llm_router.core.elsewhere import Counts, Elsewhere
 from llm_router.core.node import Node
 from llm_router.core.registry import Registry
 from llm_router.router.models.offers import Offers
 from llm_router.router.replicas.among import Among
 from llm_router.router.replicas.messages import Counted, Fetching, Placed
+
+log = structlog.get_logger()
 
 EVERY = 0.25  # seconds between two messages: by so much nodes can be asked for more than they have slots (design.md §1)
 WHOLE_EVERY = 20  # messages, of which one tells of all nodes: what is lost is wrong for five seconds at most
@@ -69,7 +73,10 @@ class Counting:
     async def _go_on(self) -> None:
         number = 0
         while True:
-            self._once(whole=number % WHOLE_EVERY == 0)
+            try:
+                self._once(whole=number % WHOLE_EVERY == 0)
+            except Exception:
+                log.exception("replicas.not_counted")  # who does not count is not counted: better late than silent
             number += 1
             await asyncio.sleep(EVERY)  # noqa: TID251 - the pause between two messages
 

@@ -104,7 +104,20 @@ class Tables:
         while self._nodes:
             some = frozenset(islice(self._nodes, PAGE))
             self._nodes -= some
-            async with self._ledger.settled():
-                self._apply(await self._database.run(queries.load_nodes, some), some)
+            await _part(self._page(some))
         for name in sorted(names):
-            await self._others[name]()
+            await _part(self._others[name]())
+
+    async def _page(self, ids: Collection[str]) -> None:
+        async with self._ledger.settled():
+            self._apply(await self._database.run(queries.load_nodes, ids), ids)
+
+
+async def _part(reading: Awaitable[None]) -> None:
+    """One part of what is read; the others are read though nobody understands it. Raises what may pass."""
+    try:
+        await reading
+    except (SQLAlchemyError, Unavailable):
+        raise
+    except Exception:
+        log.exception("replicas.not_understood")  # a row of a newer version, in the middle of an upgrade

@@ -227,9 +227,8 @@ def _trouble(error: Exception) -> NotNow | Rejected:
     cause = _cause(error)
     if isinstance(cause, asyncpg.PostgresError):
         if (cause.sqlstate or "")[:2] in _IN_THE_VALUES:
-            return Rejected(
-                cause.message or _DOES_NOT_FIT
-            )  # asyncpg's own words, which are no `message`, quote the value
+            # The server's words alone: asyncpg's own, which are no `message`, quote the value.
+            return Rejected(cause.message or _DOES_NOT_FIT)
         return NotNow(cause.message or str(cause))
     if isinstance(cause, (OSError, NoConnectionFree, *_OF_ASYNCPG)):
         return NotNow(_NO_ANSWER if isinstance(cause, TimeoutError | NoConnectionFree) else str(cause))
