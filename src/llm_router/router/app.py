@@ -9,7 +9,7 @@ import gc
 import os
 import secrets
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -25,7 +25,7 @@ from llm_router.core.policies import make_policy
 from llm_router.core.registry import Registry
 from llm_router.core.scheduler import Scheduler
 from llm_router.core.usage import RequestRecord
-from llm_router.errors import ConfigError
+from llm_router.errors import ConfigError, Unavailable
 from llm_router.gateway import log as logs
 from llm_router.gateway.control import ControlServer
 from llm_router.gateway.lag import LoopLag
@@ -292,7 +292,9 @@ async def _greet(config: RouterConfig, reach: Reach, token: JoinToken, access: A
     if config.auth == "off":
         log.warning("router.open", hint="--auth off: whoever reaches it may do everything")
     if is_read():
-        path, _ = access.login_link(Who("local", "admin"))
+        path = ""
+        with suppress(Unavailable):  # keys and, here, everybody are let in without one
+            path, _ = await access.login_link(Who("local", "admin"))
         say(await greeting(config, reach, token.word, path))
 
 

@@ -1,5 +1,6 @@
 """Access, put together, with a real database."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 
@@ -10,11 +11,12 @@ from tests.router.replicas.said import Said
 from llm_router.config import RouterConfig
 from llm_router.errors import TooManyAttempts, Unauthorized, Unavailable
 from llm_router.router.access.access import Access, access_of
-from llm_router.router.access.keys import KeyNotFound, NewKey
+from llm_router.router.access.keys import KeyNotFound, Keys, NewKey
+from llm_router.router.access.sessions import StoredLink
 from llm_router.router.access.throttle import BURST
 from llm_router.router.access.who import Who
 from llm_router.router.replicas.base import Alone
-from llm_router.router.replicas.messages import AccessChanged, LinkMade, LinkUsed
+from llm_router.router.replicas.messages import AccessChanged
 from llm_router.router.store import keys as store
 from llm_router.router.store.database import Database
 
@@ -43,7 +45,7 @@ def token_of(path: str) -> str:
 
 
 def drop_tables(connection: Connection) -> None:
-    for table in ("keys", "sessions"):
+    for table in ("keys", "sessions", "login_links"):
         connection.execute(text(f"DROP TABLE {table}"))
 
 
@@ -71,7 +73,7 @@ async def test_what_an_operator_does_is_done_and_told(access: Access, database: 
 
 async def test_a_link_signs_in_once(access: Access, database: Database, told: Told) -> None:
     """The session outlives a restart until it is ended; the events show no token."""
-    path, _ = access.login_link(ME)
+    path, _ = await access.login_link(ME)
     cookie = cookie_of(await access.sign_in(token_of(path), CLIENT))
     session = access.sessions.of(cookie, time.time())
     assert session is not None
@@ -93,7 +95,7 @@ async def test_an_admin_key_signs_in_and_takes_its_sessions_along(access: Access
     with pytest.raises(Unauthorized):
         await access.sign_in(plain, CLIENT)
     cookie = cookie_of(await access.sign_in(f" {admin}\n", CLIENT))
-    path, _ = access.login_link(ME)
+    path, _ = await access.login_link(ME)
     await access.revoke("ops", Who("local", "admin"))
     assert access.sessions.of(cookie, time.time()) is None
     assert (await again(database)).sessions.of(cookie, time.time()) is None
@@ -110,7 +112,7 @@ async def test_wrong_tokens_are_throttled_and_told_once(access: Access, told: To
         await access.sign_in("wrong", CLIENT)
     assert refused.value.retry_after > 0
     assert told == [("access.refused", CLIENT, "/login: invalid_api_key")]
-    assert await access.sign_in(token_of(access.login_link(ME)[0]), CLIENT)
+    assert await access.sign_in(token_of((await access.login_link(ME))[0]), CLIENT)
 
 
 async def test_uses_are_written_now_and_then(access: Access, database: Database) -> None:
@@ -137,9 +139,10 @@ async def test_uses_are_written_at_the_end(database: Database) -> None:
 async def test_without_the_database(access: Access, database: Database) -> None:
     """A key that cannot be written is not made; one that cannot be deleted fails at once all the same.
 
-    People can sign in: their sessions last as long as the router.
+    People can sign in by an administrator's key: their sessions last as long as the router.
     """
     _, secret = await access.create(NewKey("ci"), ME)
+    _, admin = await access.create(NewKey("ops", scope="admin"), ME)
     await database.run(drop_tables)
     with pytest.raises(Unavailable):
         await access.create(NewKey("another"), ME)
@@ -148,7 +151,11 @@ async def test_without_the_database(access: Access, database: Database) -> None:
     with pytest.raises(Unavailable, match="restart"):
         await access.revoke("ci", ME)
     assert access.keys.find(secret.encode(), time.time()) is None
-    assert access.sessions.of(cookie_of(await access.sign_in(token_of(access.login_link(ME)[0]), CLIENT)), time.time())
+    with pytest.raises(Unavailable):
+        await access.login_link(ME)
+    with pytest.raises(Unavailable):
+        await access.sign_in("a token that may be a link's", CLIENT)
+    assert access.sessions.of(cookie_of(await access.sign_in(admin, CLIENT)), time.time())
 
 
 # -- several replicas
@@ -161,15 +168,6 @@ class Pair:
         self.said = Said()
         self.first = Access(RouterConfig(), database, lambda *_: None, self.said)
         self.second = Access(RouterConfig(), database, lambda *_: None, Said())
-
-    def tell(self) -> None:
-        """Have the second hear what the first has said of links."""
-        for message in self.said.said:
-            if isinstance(message, LinkMade):
-                self.second.link_made(message)
-            elif isinstance(message, LinkUsed):
-                self.second.link_used(message)
-        self.said.said.clear()
 
 
 @pytest.fixture
@@ -184,7 +182,7 @@ async def test_what_another_replica_did_is_taken_over(pair: Pair) -> None:
     await pair.second.restore()
     assert pair.second.keys.find(secret.encode(), time.time())
     cookie = cookie_of(await pair.second.sign_in(secret, CLIENT))
-    path, _ = pair.second.login_link(ME)
+    path, _ = await pair.second.login_link(ME)
     await pair.first.restore()
     assert pair.first.sessions.of(cookie, time.time())
     await pair.first.revoke(view.id, ME)
@@ -209,33 +207,30 @@ async def test_what_is_known_better_here_stays(pair: Pair) -> None:
     assert kept.expires == session.expires
 
 
-async def test_a_link_made_at_one_signs_in_at_another_once(pair: Pair) -> None:
-    """Used there, it is of no use here; nobody hears of tokens that are none."""
-    path, _ = pair.first.login_link(ME)
-    assert token_of(path) not in repr(pair.said.said)
-    pair.tell()
-    path_too, _ = pair.first.login_link(ME)
-    assert await pair.first.sign_in(token_of(path_too), CLIENT)
-    pair.tell()
-    with pytest.raises(Unauthorized):
-        await pair.second.sign_in(token_of(path_too), CLIENT)
-    assert await pair.second.sign_in(token_of(path), CLIENT)
-    with pytest.raises(Unauthorized):
-        await pair.first.sign_in("wrong", CLIENT)
-    assert pair.said.said == []
+async def test_a_link_made_at_one_signs_in_at_another_once(pair: Pair, database: Database) -> None:
+    """At once, and of all who try at the same time one; the database does not know the token."""
+    path, _ = await pair.first.login_link(ME)
+    kept = await database.run(lambda c: c.execute(text("SELECT * FROM login_links")).all())
+    assert token_of(path) not in repr(kept)
+    tries = [access.sign_in(token_of(path), CLIENT) for access in (pair.first, pair.second) * 2]
+    results = await asyncio.gather(*tries, return_exceptions=True)
+    assert sorted(type(result).__name__ for result in results) == [*3 * ["Unauthorized"], "str"]
 
 
-async def test_who_comes_is_told_of_links(pair: Pair) -> None:
-    """Those that have not been used."""
-    used, _ = pair.first.login_link(ME)
-    path, _ = pair.first.login_link(ME)
-    await pair.first.sign_in(token_of(used), CLIENT)
-    pair.said.said.clear()
-    pair.first.tell_links()
-    pair.tell()
-    with pytest.raises(Unauthorized):
-        await pair.second.sign_in(token_of(used), CLIENT)
-    assert await pair.second.sign_in(token_of(path), CLIENT)
+async def test_a_link_ends(database: Database) -> None:
+    """After its time, with the key that it was made with, or with the first use; the next one clears what is over."""
+    key, _ = Keys().make(NewKey("ci"), 0.0)
+    await database.run(store.add_key, key.stored)
+    late, revoked, good = (StoredLink(name, whose, 600.0) for name, whose in (("a", ""), ("b", "ci"), ("c", "")))
+    for link in (late, revoked, good):
+        await database.run(store.add_link, link, 0.0)
+    await database.run(store.remove, [key.stored.id], [])
+    assert await database.run(store.use_link, revoked.hash, 1.0) is None
+    assert await database.run(store.use_link, good.hash, 1.0) == ""
+    assert await database.run(store.use_link, good.hash, 1.0) is None
+    assert await database.run(store.use_link, late.hash, 600.0) is None
+    await database.run(store.add_link, good, 600.0)
+    assert await database.run(lambda c: c.execute(text("SELECT hash FROM login_links")).scalars().all()) == [good.hash]
 
 
 def rename(connection: Connection, before: str, after: str) -> None:
@@ -263,7 +258,7 @@ async def test_what_is_owed_to_the_database_is_paid_before_it_is_read(pair: Pair
 
 async def test_who_signed_in_without_the_database_stays_signed_in(pair: Pair, database: Database) -> None:
     """Their session is written when it is back, and counts everywhere."""
-    path, _ = pair.first.login_link(ME)
+    path, _ = await pair.first.login_link(ME)
     await database.run(rename, "sessions", "elsewhere")
     cookie = cookie_of(await pair.first.sign_in(token_of(path), CLIENT))
     await database.run(rename, "elsewhere", "sessions")

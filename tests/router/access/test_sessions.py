@@ -1,13 +1,8 @@
-"""One-time links, and the sessions that follow."""
-
-import pytest
+"""Sessions of people at the dashboard."""
 
 from llm_router.router.access.sessions import (
-    LINK_LASTS,
-    MAX_LINKS,
     MAX_SESSIONS,
     SESSION_LASTS,
-    Links,
     Sessions,
 )
 
@@ -69,33 +64,9 @@ def test_a_session_is_ended() -> None:
     assert "Max-Age=0" in sessions.cookie("")
 
 
-@pytest.mark.parametrize("for_whom", ["", "ci"])
-def test_a_link_works_once(for_whom: str) -> None:
-    """And tells for whom it was made."""
-    links = Links()
-    token, expires = links.make(for_whom, 0.0)
-    assert expires == LINK_LASTS
-    assert links.use(token + "x", 1.0) is None
-    assert links.use(token, 1.0) == for_whom
-    assert links.use(token, 1.0) is None
-
-
-def test_a_link_ends() -> None:
-    """After ten minutes, or with the key that made it."""
-    links = Links()
-    late, revoked = links.make("", 0.0)[0], links.make("ci", 0.0)[0]
-    links.drop_of("ci")
-    assert links.use(late, LINK_LASTS) is None
-    assert links.use(revoked, 1.0) is None
-
-
 def test_memory_is_bounded() -> None:
     """The last ones count."""
-    sessions, links = Sessions(8080, tls=False), Links()
-    first = links.make("", 0.0)[0]
-    for _ in range(MAX_LINKS):
-        last = links.make("", 0.0)[0]
+    sessions = Sessions(8080, tls=False)
     for _ in range(MAX_SESSIONS + 1):
         sessions.begin("", 0.0)
-    assert (links.use(first, 1.0), links.use(last, 1.0)) == (None, "")
     assert len(list(sessions)) == MAX_SESSIONS

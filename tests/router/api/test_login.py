@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 import aiohttp
 import msgspec
 import pytest
+from sqlalchemy import Engine, create_engine, text
 
 from llm_router.config import RouterConfig
 from llm_router.router.access.throttle import BURST
@@ -73,6 +74,26 @@ async def test_a_link_opens_the_dashboard_once(here: aiohttp.ClientSession, ther
         assert response.headers["www-authenticate"] == "Bearer"
         assert "llm-router login-link" in await response.text()
         assert "set-cookie" not in response.headers
+
+
+async def test_a_link_cannot_be_checked_without_the_database(
+    config: RouterConfig, here: aiohttp.ClientSession, there: aiohttp.ClientSession
+) -> None:
+    """The page says so, in the reader's language; the link is not used up by it."""
+    path = await link(here)
+    other = create_engine(f"sqlite:///{config.home / 'router' / 'router.db'}")
+    rename(other, "login_links", "away")
+    for language, words in (("en", "The database cannot be reached"), ("ja", "データベースに接続できない")):
+        async with there.get(path, headers={"accept-language": language}) as response:
+            assert response.status == 503
+            assert words in await response.text()
+    rename(other, "away", "login_links")
+    assert await status(there, "GET", path) == 303
+
+
+def rename(engine: Engine, before: str, after: str) -> None:
+    with engine.begin() as connection:
+        connection.execute(text(f"ALTER TABLE {before} RENAME TO {after}"))
 
 
 async def test_a_session_acts_for_our_own_pages_only(here: aiohttp.ClientSession, there: aiohttp.ClientSession) -> None:

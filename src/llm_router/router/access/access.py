@@ -7,10 +7,11 @@ Rule 3: secrets never get into a log line, an event or an error.
 
 import asyncio
 import contextlib
+import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
-from typing import Concatenate, ParamSpec
+from typing import Concatenate, ParamSpec, TypeVar
 
 import structlog
 from sqlalchemy import Connection
@@ -21,15 +22,16 @@ from llm_router.errors import RouterError, TooManyAttempts, Unauthorized, Unavai
 from llm_router.router.access.guard import RouterGuard, SignIn
 from llm_router.router.access.keys import Keys, KeyView, NewKey
 from llm_router.router.access.refusals import Refusals
-from llm_router.router.access.sessions import Links, Session, Sessions, hash_of
+from llm_router.router.access.sessions import LINK_LASTS, Session, Sessions, StoredLink, hash_of
 from llm_router.router.access.throttle import Throttle
 from llm_router.router.access.who import Who
 from llm_router.router.replicas.base import Replicas
-from llm_router.router.replicas.messages import AccessChanged, LinkMade, LinkUsed
+from llm_router.router.replicas.messages import AccessChanged
 from llm_router.router.store import keys as store
 from llm_router.router.store.database import Database
 
 P = ParamSpec("P")
+T = TypeVar("T")
 Tell = Callable[[str, str, str], None]  # of an event: what happened, its subject's name, details
 
 log = structlog.get_logger()
@@ -49,7 +51,6 @@ class Access:
         self._changing = asyncio.Lock()  # memory and database are changed together, and read again when both agree
         self.keys = Keys()
         self.sessions = Sessions(config.port, tls=bool(config.tls_cert))
-        self._links = Links()
         self._throttle = Throttle()
         self._refusals = Refusals()
         self.guard = RouterGuard(config, self.keys, self.sessions, self._throttle, self._refused)
@@ -59,10 +60,8 @@ class Access:
         """Take over what the database has, which another replica may have changed."""
         async with self._changing:
             await self._pay()
-            gone = self.keys.restore(await self._database.run(store.load_keys))
+            self.keys.restore(await self._database.run(store.load_keys))
             self.sessions.restore(await self._database.run(store.load_sessions))
-        for name in gone:
-            self._links.drop_of(name)
 
     # -- keys
 
@@ -92,19 +91,23 @@ class Access:
         async with self._changing:
             key = self.keys.named(name)
             self.keys.drop(key)
-            self._links.drop_of(key.stored.name)
             ended = self.sessions.end_of(key.stored.name)
             self._tell("key.revoked", key.stored.name, f"by {by}: {key.stored.id}")
             await self._remove([key.stored.id], [session.hash for session in ended])
 
     # -- sessions
 
-    def login_link(self, by: Who) -> tuple[str, float]:
-        """The path of a page that signs in whoever opens it first, and when that ends (seconds since the epoch)."""
-        token, expires = self._links.make(by.name, time.time())
-        self._replicas.send(LinkMade(hash_of(token), expires, by.name))
+    async def login_link(self, by: Who) -> tuple[str, float]:
+        """The path of a page that signs in whoever opens it first, and when that ends (seconds since the epoch).
+
+        Raises:
+            Unavailable: the database does not take it.
+        """
+        token, now = secrets.token_urlsafe(32), time.time()
+        link = StoredLink(hash_of(token), by.name, now + LINK_LASTS)
+        await self._ask(store.add_link, link, now)
         self._tell("login.link_made", by.name, f"by {by}")
-        return f"/login?token={token}", expires
+        return f"/login?token={token}", link.expires
 
     async def sign_in(self, token: str, client: str) -> str:
         """What Set-Cookie shall say, for the token of a link, or an admin's key.
@@ -112,9 +115,10 @@ class Access:
         Raises:
             Unauthorized: it is neither, or has been used, or is over.
             TooManyAttempts: too many of that came from this address.
+            Unavailable: it is no key, and the database does not say whether it is a link's.
         """
         now = time.time()
-        name = self._proven(token.strip(), now)
+        name = await self._proven(token.strip(), now)
         if name is None:
             raise self._wrong(client, now)
         self._tell("login.done", name, f"from {client}")
@@ -137,30 +141,14 @@ class Access:
                 await self._remove([], [session.hash])
         return self.sessions.cookie("")
 
-    def _proven(self, token: str, now: float) -> str | None:
+    async def _proven(self, token: str, now: float) -> str | None:
         """The name of the key that stands behind a token, "" for none; None: it is no good."""
         key = self.keys.find(token.encode(), now)
         if key is not None:
             return key.stored.name if key.stored.scope == "admin" else None
-        name = self._links.use(token, now)
-        if name is not None:
-            self._replicas.send(LinkUsed(hash_of(token)))
-        return name
-
-    # -- what other replicas tell
-
-    def link_made(self, link: LinkMade) -> None:
-        """A link that works here too."""
-        self._links.take_over(link.hash, link.expires, link.name)
-
-    def link_used(self, link: LinkUsed) -> None:
-        """A link that has been used."""
-        self._links.drop(link.hash)
-
-    def tell_links(self) -> None:
-        """Tell one who knows nothing of the links that have not been used."""
-        for hash_, (expires, name) in self._links.waiting():
-            self._replicas.send(LinkMade(hash_, expires, name))
+        async with self._changing:
+            await self._pay()  # the links of keys that were revoked while the database was away
+        return await self._ask(store.use_link, hash_of(token), now)
 
     def _wrong(self, client: str, now: float) -> RouterError:
         error: RouterError = Unauthorized("this link or key is wrong, was used before, or is over")
@@ -180,21 +168,29 @@ class Access:
                 self._tell("access.refused", client, line)
 
     async def _write(self, work: Callable[Concatenate[Connection, P], None], *args: P.args, **kwargs: P.kwargs) -> None:
+        """Change what all replicas keep in memory."""
+        await self._ask(work, *args, **kwargs)
+        self._replicas.send(AccessChanged())
+
+    async def _ask(self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         try:
-            await self._database.run(work, *args, **kwargs)
-            self._replicas.send(AccessChanged())
+            return await self._database.run(work, *args, **kwargs)
         except SQLAlchemyError as error:
-            log.error("access.not_written", error=str(error))  # noqa: TRY400 - what the database says is enough
-            raise Unavailable(
-                "the database cannot be written, so this lasts until a restart at most: the router's log says why"
-            ) from error
+            log.error("access.no_database", error=str(error))  # noqa: TRY400 - what the database says is enough
+            raise Unavailable("the database cannot be written now: try again; the router's log says why") from error
 
     async def _remove(self, keys: Iterable[str], sessions: Iterable[str]) -> None:
         self._owed[0].update(keys)
         self._owed[1].update(sessions)
         for hash_ in self._owed[1]:
             self._begun.pop(hash_, None)
-        await self._pay()
+        try:
+            await self._pay()
+        except Unavailable as error:
+            raise Unavailable(
+                "it is of no use any more, but the database cannot be written now, and a restart before it can would "
+                "bring it back: the router's log says why"
+            ) from error
 
     async def _pay(self) -> None:
         """Have the database keep and forget what it should; what it does not do now, it shall the next time."""

@@ -104,15 +104,14 @@ class Keys:
     def __iter__(self) -> Iterator[Key]:
         return iter(self._by_hash.values())
 
-    def restore(self, stored: Iterable[StoredKey]) -> list[str]:
-        """Take over what the database has; the names of those that were here and are gone."""
+    def restore(self, stored: Iterable[StoredKey]) -> None:
+        """Take over what the database has."""
         before = self._by_hash
         self._by_hash = {bytes.fromhex(key.hash): Key(key) for key in stored}
         self._seen.clear()
         for hash_, key in self._by_hash.items():
             if hash_ in before:
                 key.used = max(key.used, before[hash_].used)
-        return [key.stored.name for hash_, key in before.items() if hash_ not in self._by_hash]
 
     def find(self, shown: bytes, now: float) -> Key | None:
         """The key that these bytes are; None: none, or one that has expired."""

@@ -1,7 +1,7 @@
 """People at the dashboard: one-time links by which they sign in, and the sessions that follow.
 
-Rule 1: of both, only hashes are kept; a session's outlive a restart.
-Rule 2: a link works once, within ten minutes.
+Rule 1: of both, only hashes are kept, and outlive a restart.
+Rule 2: a link works once, within ten minutes: whoever deletes its row has used it, at whichever replica.
 Rule 3: a session ends a week after it was last used.
 """
 
@@ -15,10 +15,17 @@ from llm_router.gateway.guard import Grant
 
 LINK_LASTS = 600.0  # seconds: to carry it to another machine
 SESSION_LASTS = 7 * 86_400.0  # seconds since its last use: who looks every week stays signed in
-MAX_LINKS = 100  # the last ones; more than anybody makes in ten minutes
 MAX_SESSIONS = 1000  # the last ones; people times browsers
 # Seconds for which browsers keep the cookie: as long as they keep any. When a session ends is for the router to say.
 COOKIE_LASTS = 400 * 86_400
+
+
+class StoredLink(msgspec.Struct, frozen=True):
+    """A link that has not been used; `name`: of the key that it was made with, "" for none."""
+
+    hash: str
+    name: str
+    expires: float
 
 
 class StoredSession(msgspec.Struct, frozen=True):
@@ -123,42 +130,6 @@ class Sessions:
             if pair.startswith(self._mark):
                 return pair[len(self._mark) :].decode("ascii", "replace")
         return ""
-
-
-class Links:
-    """The links that have not been used."""
-
-    def __init__(self) -> None:
-        self._waiting: dict[str, tuple[float, str]] = {}
-
-    def make(self, name: str, now: float) -> tuple[str, float]:
-        """A link's token, and when it ends. `name`: of the key of who made it, "" for none."""
-        token = secrets.token_urlsafe(32)
-        self._waiting[hash_of(token)] = (now + LINK_LASTS, name)
-        while len(self._waiting) > MAX_LINKS:
-            del self._waiting[next(iter(self._waiting))]
-        return token, now + LINK_LASTS
-
-    def use(self, token: str, now: float) -> str | None:
-        """For whom the link was made; None: there is no such link, or no more."""
-        expires, name = self._waiting.pop(hash_of(token), (0.0, ""))
-        return name if now < expires else None
-
-    def waiting(self) -> list[tuple[str, tuple[float, str]]]:
-        """Those that have not been used: the hash of each, when it ends, and for whom it was made."""
-        return list(self._waiting.items())
-
-    def take_over(self, hash_: str, expires: float, name: str) -> None:
-        """One that another replica made."""
-        self._waiting[hash_] = (expires, name)
-
-    def drop(self, hash_: str) -> None:
-        """Forget one that another replica saw used."""
-        self._waiting.pop(hash_, None)
-
-    def drop_of(self, name: str) -> None:
-        """Forget the links that were made with the key of this name."""
-        self._waiting = {token: link for token, link in self._waiting.items() if link[1] != name}
 
 
 def hash_of(token: str) -> str:

@@ -56,6 +56,6 @@ def key_routes(access: Access) -> list[HTTPRouteHandler]:
     @post("/v0/login-links", tags=["access"])
     async def create_login_link(request: Call) -> LoginLink:
         """Make a link that signs one person in, once, within ten minutes."""
-        return LoginLink(*access.login_link(who(request)))
+        return LoginLink(*await access.login_link(who(request)))
 
     return [list_keys, create_key, revoke_key, create_login_link]

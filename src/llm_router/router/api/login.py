@@ -36,6 +36,7 @@ class Words(msgspec.Struct, frozen=True):
     already: str
     wrong: str
     often: str
+    away: str
 
 
 ENGLISH = Words(
@@ -47,6 +48,7 @@ ENGLISH = Words(
     "Already signed in? Open the dashboard",
     "This link or key is wrong, was used before, or is over. A link works once, within ten minutes: make a new one.",
     "Too many attempts from your address. Wait a little, then try again.",
+    "The database cannot be reached to check a link. Try again soon, or enter an administrator's API key.",
 )
 JAPANESE = Words(
     "ja",
@@ -58,6 +60,8 @@ JAPANESE = Words(
     "このリンクまたはキーは無効か、使用済みか、期限切れです。"
     "リンクは 10 分以内に一度だけ使えます。新しいリンクを作成してください。",
     "このアドレスからの試行が多すぎます。しばらく待ってからもう一度お試しください。",
+    "データベースに接続できないため、リンクを確認できません。"
+    "管理者の API キーを入力するか、しばらく待ってからもう一度お試しください。",
 )
 
 STYLE = """
@@ -122,7 +126,7 @@ async def _signed_in(access: Access, request: Call, token: str) -> Page:
 
 def _page(request: Call, status: int, headers: Mapping[str, str] | None = None) -> Page:
     words = JAPANESE if _prefers_japanese(request.headers.get("accept-language", "")) else ENGLISH
-    alert = {401: words.wrong, 429: words.often}.get(status, "")
+    alert = {401: words.wrong, 429: words.often, 503: words.away}.get(status, "")
     challenge = {"www-authenticate": "Bearer"} if status == 401 else {}  # RFC 9110, section 15.5.2
     return Response(
         _html(words, alert),

@@ -38,7 +38,6 @@ class Ear:
         following: Following,
         counting: Counting,
         tables: Tables,
-        access: Access,
         models: Models,
         publisher: Publisher,
     ) -> None:
@@ -46,7 +45,6 @@ class Ear:
         self._among = among
         self._counting = counting
         self._tables = tables
-        self._access = access
         self._hears: dict[type, Callable[[Any], None]] = {
             messages.Rows: lambda message: tables.nodes(message.nodes),
             messages.Reported: following.reported,
@@ -58,8 +56,6 @@ class Ear:
             messages.Fetching: following.fetching,
             messages.Looked: following.looked,
             messages.AccessChanged: lambda _: tables.other(ACCESS),
-            messages.LinkMade: access.link_made,
-            messages.LinkUsed: access.link_used,
             messages.TokenRotated: lambda _: tables.other(TOKEN),
             messages.CatalogueChanged: lambda _: tables.other(CATALOGUE),
             messages.Placed: lambda message: models.offers.decide(message.wanted),
@@ -89,7 +85,6 @@ class Ear:
         self._tables.everything()
         self._counting.tell_all()
         if self._among.on_duty:
-            self._access.tell_links()
             for node in self._registry:
                 for model, exclusion in node.excluded.items():
                     self._among.send(messages.Excluded(node.id, model, exclusion.reason, trial=False))
@@ -137,7 +132,6 @@ async def together(  # noqa: PLR0913 - as many as there are parts of a router th
         following=following,
         counting=counting,
         tables=tables,
-        access=access,
         models=models,
         publisher=publisher,
     )

@@ -96,20 +96,6 @@ class AccessChanged(msgspec.Struct, frozen=True, tag="access"):
     """Keys or sessions were made, or are no good any more."""
 
 
-class LinkMade(msgspec.Struct, frozen=True, tag="link"):
-    """A one-time link to sign in by; `hash` of its token, `expires` in seconds since the epoch."""
-
-    hash: str
-    expires: float
-    name: str
-
-
-class LinkUsed(msgspec.Struct, frozen=True, tag="link_used"):
-    """It signs nobody in any more."""
-
-    hash: str
-
-
 class TokenRotated(msgspec.Struct, frozen=True, tag="token"):
     """There is another join token."""
 
@@ -150,8 +136,6 @@ Message = (
     | Looked
     | Counted
     | AccessChanged
-    | LinkMade
-    | LinkUsed
     | TokenRotated
     | CatalogueChanged
     | Placed

@@ -1,4 +1,4 @@
-"""The statements about API keys and sessions: functions of a connection, as in `queries`."""
+"""The statements about API keys, login links and sessions: functions of a connection, as in `queries`."""
 
 from collections.abc import Collection, Mapping, Sequence
 
@@ -6,7 +6,7 @@ import msgspec
 from sqlalchemy import Column, Connection, bindparam, delete, insert, select, update
 
 from llm_router.router.access.keys import StoredKey
-from llm_router.router.access.sessions import StoredSession
+from llm_router.router.access.sessions import StoredLink, StoredSession
 from llm_router.router.store import schema
 from llm_router.router.store.upsert import inserting
 
@@ -28,7 +28,9 @@ def add_key(connection: Connection, key: StoredKey) -> None:
 
 
 def remove(connection: Connection, keys: Collection[str], sessions: Collection[str]) -> None:
-    """Forget keys, by their ids, and sessions, by their hashes."""
+    """Forget keys, by their ids, with the links that were made with them, and sessions, by their hashes."""
+    names = select(schema.keys.c.name).where(schema.keys.c.id.in_(keys))
+    connection.execute(delete(schema.login_links).where(schema.login_links.c.name.in_(names)))
     connection.execute(delete(schema.keys).where(schema.keys.c.id.in_(keys)))
     connection.execute(delete(schema.sessions).where(schema.sessions.c.hash.in_(sessions)))
 
@@ -37,6 +39,19 @@ def put_sessions(connection: Connection, sessions: Sequence[StoredSession]) -> N
     """Keep new sessions; one that is there already stays as it is."""
     adding = inserting(connection, schema.sessions).on_conflict_do_nothing()
     connection.execute(adding, [msgspec.structs.asdict(session) for session in sessions])
+
+
+def add_link(connection: Connection, link: StoredLink, now: float) -> None:
+    """Keep a new link; those that are over are forgotten."""
+    connection.execute(delete(schema.login_links).where(schema.login_links.c.expires <= now))
+    connection.execute(insert(schema.login_links), [msgspec.structs.asdict(link)])
+
+
+def use_link(connection: Connection, hash_: str, now: float) -> str | None:
+    """The name of the key that the link of this hash was made with; None: there is no such link, or no more."""
+    links = schema.login_links
+    used = delete(links).where(links.c.hash == hash_, links.c.expires > now).returning(links.c.name)
+    return connection.execute(used).scalar()
 
 
 def note_uses(

@@ -5,7 +5,7 @@ A change here needs a migration in `migrations/versions` and a new HEAD.
 
 from sqlalchemy import JSON, BigInteger, Boolean, Column, Float, Integer, MetaData, String, Table
 
-HEAD = "0009"  # the revision that these tables are; compared at start, so that Alembic is loaded only when needed
+HEAD = "0010"  # the revision that these tables are; compared at start, so that Alembic is loaded only when needed
 
 CHANNEL = "llm_router"  # of PostgreSQL's LISTEN and NOTIFY, on which replicas tell each other what has changed
 
@@ -123,6 +123,15 @@ sessions = Table(
     Column("hash", String, primary_key=True),
     Column("name", String, nullable=False),
     Column("created", Float, nullable=False),
+    Column("expires", Float, nullable=False),
+)
+
+# One-time links that have not been used; `name`: of the key that they were made with, "" for none.
+login_links = Table(
+    "login_links",
+    metadata,
+    Column("hash", String, primary_key=True),
+    Column("name", String, nullable=False),
     Column("expires", Float, nullable=False),
 )
 
