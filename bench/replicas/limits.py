@@ -9,7 +9,7 @@ import click
 import msgspec
 
 from llm_router.contract import HEARTBEAT_EVERY
-from llm_router.router.replicas import counting, tables
+from llm_router.router.following import counting, tables
 from llm_router.router.replicas.bus import TOGETHER
 from llm_router.router.replicas.messages import LONGEST
 from llm_router.router.store.postgres import CONNECTIONS

@@ -18,6 +18,8 @@ from llm_router.core.registry import Registry
 from llm_router.gateway.trust import Trust
 from llm_router.router.credentials import Credentials
 from llm_router.router.fleet import Fleet
+from llm_router.router.following.nodes import NodesElsewhere
+from llm_router.router.following.tables import Tables
 from llm_router.router.join_keeping import keeping_of
 from llm_router.router.joining import Door, JoinToken
 from llm_router.router.ledger import Ledger
@@ -26,9 +28,7 @@ from llm_router.router.publisher import Publisher
 from llm_router.router.replicas import messages
 from llm_router.router.replicas.among import Among
 from llm_router.router.replicas.bus import Bus
-from llm_router.router.replicas.following import Following
 from llm_router.router.replicas.messages import Message
-from llm_router.router.replicas.tables import Tables
 from llm_router.router.rows import snapshot
 from llm_router.router.store.postgres import PostgresDatabase
 from llm_router.router.store.queries import StoredNode
@@ -89,7 +89,7 @@ class Part:
         self.fleet = Fleet(
             self.registry, self.credentials, prober, publish, ledger=self.ledger, door=door, replicas=self.among
         )
-        self.following = Following(self.registry, self.credentials, prober, publish, self.ledger)
+        self.nodes = NodesElsewhere(self.registry, self.credentials, prober, publish, self.ledger)
         self.tables = Tables(self.database, self.ledger, self._read, lambda: self.registry.nodes, {})
         self.heard = asyncio.Event()
         self._hears: dict[type, Callable[[Any], None]] = {
@@ -104,7 +104,7 @@ class Part:
         return {id_: self.credentials.issue(id_) for id_ in self.registry.nodes}
 
     def hear(self, sender: str, message: Message) -> None:
-        """As `replicas.all.Ear`, of what is measured."""
+        """As `following.all.Ear`, of what is measured."""
         if isinstance(message, messages.Counted):
             self.elsewhere.heard(sender, message.counts, asyncio.get_running_loop().time())
         elif type(message) in self._hears:
@@ -114,10 +114,10 @@ class Part:
 
     def _reported(self, message: messages.Reported) -> None:
         self.among.reports_there(message.node, "another")
-        self.following.reported(message)
+        self.nodes.reported(message)
 
     def _read(self, rows: list[StoredNode], ids: Collection[str]) -> None:
-        self.following.rows(rows, ids)
+        self.nodes.rows(rows, ids)
         self.heard.set()
 
 

@@ -18,8 +18,8 @@ from bench.replicas.work import REPEATS, Work, measured, middle
 from llm_router.contract import Heartbeat
 from llm_router.core.registry import Registry
 from llm_router.core.usage import RequestRecord
+from llm_router.router.following.tables import PAGE
 from llm_router.router.ledger import BATCH
-from llm_router.router.replicas.tables import PAGE
 from llm_router.router.rows import snapshot
 from llm_router.router.store import queries
 from llm_router.router.store.queries import News, SeenNode
@@ -64,7 +64,7 @@ async def _nodes(cluster: Cluster, postgres: Meter, nodes: int) -> list[Stored]:
             ids = await one.database.run(queries.node_ids)
             for start in range(0, len(ids), PAGE):
                 page = ids[start : start + PAGE]
-                one.following.rows(await one.database.run(queries.load_nodes, page), page)
+                one.nodes.rows(await one.database.run(queries.load_nodes, page), page)
 
         async def write() -> None:
             await one.database.run(queries.write, News(seen=seen))

@@ -41,7 +41,7 @@ from llm_router.node.gate import Gate
 from llm_router.node.hardware import Hardware, machine_name
 from llm_router.node.identity import Identity
 from llm_router.node.link import Link
-from llm_router.node.offers import Offers
+from llm_router.node.models.offers import Offers
 from llm_router.node.ollama_api import Pulls, node_ollama_routes
 from llm_router.node.runtimes.all import make_runtimes
 

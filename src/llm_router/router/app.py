@@ -45,6 +45,7 @@ from llm_router.router.bodies import BodyLog
 from llm_router.router.credentials import Credentials
 from llm_router.router.feed import Feed
 from llm_router.router.fleet import Fleet
+from llm_router.router.following.history import HistoryElsewhere
 from llm_router.router.greeting import Reach, greeting, is_read, open_to, say
 from llm_router.router.join_keeping import keeping_of
 from llm_router.router.joining import Door, JoinToken
@@ -57,7 +58,6 @@ from llm_router.router.ports import why_not
 from llm_router.router.prober import Prober
 from llm_router.router.publisher import Publisher
 from llm_router.router.replicas.base import Alone
-from llm_router.router.replicas.history import HistoryElsewhere
 from llm_router.router.retention import Retention
 from llm_router.router.rows import snapshot
 from llm_router.router.store import queries
@@ -165,7 +165,7 @@ async def serving(config: RouterConfig) -> AsyncIterator[int]:
         prober.start()
         await prober.first_looks(FIRST_LOOKS)
         if not isinstance(replicas, Alone):
-            from llm_router.router.replicas.all import together  # noqa: PLC0415 - as of `_replicas`
+            from llm_router.router.following.all import together  # noqa: PLC0415 - as of `_replicas`
 
             await stack.enter_async_context(
                 together(

@@ -1,7 +1,7 @@
 """Everything that happens to the router's nodes, with all that follows from it.
 
 Rule 1: API, gateway and start of the router come here; only this file, the prober and, for what other replicas tell,
-        `replicas.following` tell the registry anything.
+        `following.nodes` tell the registry anything.
 Rule 2: who says that it is a node proves it first.
 Rule 3: every change is published: to the log, the ledger, those who watch, and the other replicas.
 """

@@ -16,9 +16,9 @@ from time import monotonic, time
 import structlog
 
 from llm_router.router.feed import Feed, Message
+from llm_router.router.following.history import HistoryElsewhere
 from llm_router.router.ledger import Ledger
 from llm_router.router.publisher import Publisher
-from llm_router.router.replicas.history import HistoryElsewhere
 from llm_router.router.store.queries import Event
 
 log = structlog.get_logger()

@@ -19,8 +19,8 @@ from llm_router.models.failures import DownloadFailed, NoRoom, WrongChecksum
 from llm_router.node.identity import Identity
 from llm_router.node.models.builtin import model_bytes
 from llm_router.node.models.fetch import Fetcher
+from llm_router.node.models.offers import Offers
 from llm_router.node.models.store import Store
-from llm_router.node.offers import Offers
 
 WHOLE = model_bytes()
 

@@ -20,7 +20,7 @@ from llm_router.models.manifest import Manifest, ModelFile, Offer
 from llm_router.node.hardware import Hardware
 from llm_router.node.identity import Identity
 from llm_router.node.models.builtin import NAME, model_bytes
-from llm_router.node.offers import Offers
+from llm_router.node.models.offers import Offers
 from llm_router.node.ollama_api import Pulls, node_ollama_routes
 from llm_router.node.runtimes.all import make_runtimes
 

@@ -10,14 +10,13 @@ from tests.router.replicas.said import Said
 
 from llm_router.config import RouterConfig
 from llm_router.errors import TooManyAttempts, Unauthorized, Unavailable
+from llm_router.router.access import statements
 from llm_router.router.access.access import Access, access_of
-from llm_router.router.access.keys import KeyNotFound, Keys, NewKey
-from llm_router.router.access.sessions import StoredLink
+from llm_router.router.access.keys import KeyNotFound, NewKey
 from llm_router.router.access.throttle import BURST
 from llm_router.router.access.who import Who
 from llm_router.router.replicas.base import Alone
 from llm_router.router.replicas.messages import AccessChanged
-from llm_router.router.store import keys as store
 from llm_router.router.store.database import Database
 
 Told = list[tuple[str, str, str]]
@@ -119,12 +118,12 @@ async def test_uses_are_written_now_and_then(access: Access, database: Database)
     """Beside the requests; what is over is forgotten, what was not used stays unwritten."""
     _, secret = await access.create(NewKey("ci"), ME)
     over, _ = access.sessions.begin("", 0.0)
-    await database.run(store.put_sessions, [over.stored()])
+    await database.run(statements.put_sessions, [over.stored()])
     access.keys.find(secret.encode(), used := time.time() + 5)
     await access.write_uses()
-    (stored,) = await database.run(store.load_keys)
+    (stored,) = await database.run(statements.load_keys)
     assert stored.last_used == used
-    assert await database.run(store.load_sessions) == []
+    assert await database.run(statements.load_sessions) == []
     await access.write_uses()
 
 
@@ -133,7 +132,7 @@ async def test_uses_are_written_at_the_end(database: Database) -> None:
     async with access_of(RouterConfig(), database, lambda *_: None, Alone()) as access:
         _, secret = await access.create(NewKey("ci"), ME)
         access.keys.find(secret.encode(), used := time.time())
-    assert (await database.run(store.load_keys))[0].last_used == used
+    assert (await database.run(statements.load_keys))[0].last_used == used
 
 
 async def test_without_the_database(access: Access, database: Database) -> None:
@@ -215,22 +214,6 @@ async def test_a_link_made_at_one_signs_in_at_another_once(pair: Pair, database:
     tries = [access.sign_in(token_of(path), CLIENT) for access in (pair.first, pair.second) * 2]
     results = await asyncio.gather(*tries, return_exceptions=True)
     assert sorted(type(result).__name__ for result in results) == [*3 * ["Unauthorized"], "str"]
-
-
-async def test_a_link_ends(database: Database) -> None:
-    """After its time, with the key that it was made with, or with the first use; the next one clears what is over."""
-    key, _ = Keys().make(NewKey("ci"), 0.0)
-    await database.run(store.add_key, key.stored)
-    late, revoked, good = (StoredLink(name, whose, 600.0) for name, whose in (("a", ""), ("b", "ci"), ("c", "")))
-    for link in (late, revoked, good):
-        await database.run(store.add_link, link, 0.0)
-    await database.run(store.remove, [key.stored.id], [])
-    assert await database.run(store.use_link, revoked.hash, 1.0) is None
-    assert await database.run(store.use_link, good.hash, 1.0) == ""
-    assert await database.run(store.use_link, good.hash, 1.0) is None
-    assert await database.run(store.use_link, late.hash, 600.0) is None
-    await database.run(store.add_link, good, 600.0)
-    assert await database.run(lambda c: c.execute(text("SELECT hash FROM login_links")).scalars().all()) == [good.hash]
 
 
 def rename(connection: Connection, before: str, after: str) -> None:

@@ -10,9 +10,9 @@ from tests.router.recording import record
 
 from llm_router.contract import NodeSettings
 from llm_router.core.usage import RequestRecord
+from llm_router.router.models.statements import load_models
 from llm_router.router.store import migrate, queries, schema
 from llm_router.router.store.migration import revision
-from llm_router.router.store.models import load_models
 from llm_router.router.store.postgres import PostgresDatabase
 from llm_router.router.store.queries import KeptRequest, RequestFilter, Window
 from llm_router.router.store.sqlite import SqliteDatabase

@@ -3,8 +3,8 @@
 from llm_router.models.gguf import Facts
 from llm_router.models.manifest import Manifest, ModelFile
 from llm_router.router.models.entry import Entry, Placement
+from llm_router.router.models.statements import load_models, put_model, remove_model
 from llm_router.router.store.database import Database
-from llm_router.router.store.models import load_models, put_model, remove_model
 
 
 def entry(name: str, nodes: int = 1) -> Entry:

@@ -30,9 +30,9 @@ from llm_router.models.manifest import Manifest, ModelFile
 from llm_router.models.meter import Meter, Tenths
 from llm_router.models.names import place_below
 from llm_router.models.partial import check_room, partial_size
+from llm_router.node.models.offers import Offers
 from llm_router.node.models.resolve import Source, file_names, resolve, sources
 from llm_router.node.models.store import Store
-from llm_router.node.offers import Offers
 
 TELL_EVERY = 0.5  # seconds between two signs to somebody who watches
 # Where there is another to ask, one that fails is not asked again, and one that is silent for half a minute is left.

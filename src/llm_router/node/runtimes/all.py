@@ -14,8 +14,8 @@ from llm_router.core.registry import Registry
 from llm_router.errors import UpstreamFailed
 from llm_router.node.hardware import Hardware
 from llm_router.node.models.fetch import Fetcher
+from llm_router.node.models.offers import Offers
 from llm_router.node.models.store import Store, StoredModel
-from llm_router.node.offers import Offers
 from llm_router.node.runtimes.attached import Attached
 from llm_router.node.runtimes.base import Runtime
 from llm_router.node.runtimes.llamacpp.runtime import LlamaCpp

@@ -19,6 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from llm_router.config import RouterConfig
 from llm_router.errors import RouterError, TooManyAttempts, Unauthorized, Unavailable
+from llm_router.router.access import statements
 from llm_router.router.access.guard import RouterGuard, SignIn
 from llm_router.router.access.keys import Keys, KeyView, NewKey
 from llm_router.router.access.refusals import Refusals
@@ -27,7 +28,6 @@ from llm_router.router.access.throttle import Throttle
 from llm_router.router.access.who import Who
 from llm_router.router.replicas.base import Replicas
 from llm_router.router.replicas.messages import AccessChanged
-from llm_router.router.store import keys as store
 from llm_router.router.store.database import Database
 
 P = ParamSpec("P")
@@ -60,8 +60,8 @@ class Access:
         """Take over what the database has, which another replica may have changed."""
         async with self._changing:
             await self._pay()
-            self.keys.restore(await self._database.run(store.load_keys))
-            self.sessions.restore(await self._database.run(store.load_sessions))
+            self.keys.restore(await self._database.run(statements.load_keys))
+            self.sessions.restore(await self._database.run(statements.load_sessions))
 
     # -- keys
 
@@ -74,7 +74,7 @@ class Access:
         """
         key, secret = self.keys.make(wanted, time.time())
         async with self._changing:
-            await self._write(store.add_key, key.stored)
+            await self._write(statements.add_key, key.stored)
             self.keys.add(key)
         stored = key.stored
         models = f", models {', '.join(stored.models)}" if stored.models else ""
@@ -105,7 +105,7 @@ class Access:
         """
         token, now = secrets.token_urlsafe(32), time.time()
         link = StoredLink(hash_of(token), by.name, now + LINK_LASTS)
-        await self._ask(store.add_link, link, now)
+        await self._ask(statements.add_link, link, now)
         self._tell("login.link_made", by.name, f"by {by}")
         return f"/login?token={token}", link.expires
 
@@ -148,7 +148,7 @@ class Access:
             return key.stored.name if key.stored.scope == "admin" else None
         async with self._changing:
             await self._pay()  # the links of keys that were revoked while the database was away
-        return await self._ask(store.use_link, hash_of(token), now)
+        return await self._ask(statements.use_link, hash_of(token), now)
 
     def _wrong(self, client: str, now: float) -> RouterError:
         error: RouterError = Unauthorized("this link or key is wrong, was used before, or is over")
@@ -195,11 +195,11 @@ class Access:
     async def _pay(self) -> None:
         """Have the database keep and forget what it should; what it does not do now, it shall the next time."""
         if self._begun:
-            await self._write(store.put_sessions, [session.stored() for session in self._begun.values()])
+            await self._write(statements.put_sessions, [session.stored() for session in self._begun.values()])
             self._begun.clear()
         keys, sessions = self._owed
         if keys or sessions:
-            await self._write(store.remove, list(keys), list(sessions))
+            await self._write(statements.remove, list(keys), list(sessions))
             keys.clear()
             sessions.clear()
 
@@ -213,7 +213,7 @@ class Access:
             self._written = now
             return
         try:
-            await self._database.run(store.note_uses, keys, sessions, over)
+            await self._database.run(statements.note_uses, keys, sessions, over)
         except SQLAlchemyError as error:  # it is tried again with the next ones
             log.warning("access.uses_not_written", error=str(error))
         else:

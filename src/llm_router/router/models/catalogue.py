@@ -20,11 +20,11 @@ from llm_router.config import RouterConfig
 from llm_router.errors import BadRequest, Conflict, ModelNotFound, Unavailable
 from llm_router.models import names
 from llm_router.models.manifest import Manifest
+from llm_router.router.models import statements
 from llm_router.router.models.choosing import default_name
 from llm_router.router.models.entry import Entry, ModelChange, NewModel, changed
 from llm_router.router.models.looking import RUNTIMES, Found, Looker
 from llm_router.router.models.remote import memory
-from llm_router.router.store import models as store
 from llm_router.router.store.database import Database
 
 P = ParamSpec("P")
@@ -59,7 +59,7 @@ class Catalogue:
     async def restore(self) -> None:
         """Take over what the database has, which another replica may have changed."""
         async with self._writing:
-            entries = {entry.name: entry for entry in await self._database.run(store.load_models)}
+            entries = {entry.name: entry for entry in await self._database.run(statements.load_models)}
             if entries != self._entries:
                 self._entries = entries
                 self.version += 1
@@ -101,7 +101,7 @@ class Catalogue:
         entry = entry_of(new, found, time.time())
         async with self._writing:
             self._check_new(entry.name)
-            await self._write(store.put_model, entry)
+            await self._write(statements.put_model, entry)
             self._entries[entry.name] = entry
         self._publish("model.added", entry, f"by {by}: {entry.manifest.url}")
         return entry
@@ -118,7 +118,7 @@ class Catalogue:
             entry = changed(before, change)
             if entry == before:
                 return entry
-            await self._write(store.put_model, entry)
+            await self._write(statements.put_model, entry)
             self._entries[name] = entry
         self._publish("model.changed", entry, f"by {by}")
         return entry
@@ -127,7 +127,7 @@ class Catalogue:
         """Forget a model, and say what it was; files on nodes stay. Raises as `change`."""
         async with self._writing:
             entry = self.get(name)
-            await self._write(store.remove_model, name)
+            await self._write(statements.remove_model, name)
             del self._entries[name]
         self._publish("model.removed", entry, f"by {by}")
         return entry

@@ -1,1 +1,1 @@
-"""Routers that are one: several processes on one PostgreSQL (docs/design.md, "Replicas")."""
+"""Routers that are one, on one PostgreSQL: what they tell each other, and how it travels. `following` hears it."""

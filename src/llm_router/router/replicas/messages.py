@@ -4,7 +4,7 @@ A letter is what one notification of PostgreSQL carries: a sender and its messag
 lies in the table `bulletins`, and the letter says where.
 
 Rule 1: a message says what happened, not what to do: each replica draws its own conclusions.
-Rule 2: any of them may be lost, doubled or late. What must not be is in the tables, which are read again (`following`).
+Rule 2: any of them may be lost, doubled or late. What must not be is in tables, which are read again (`following`).
 """
 
 from collections.abc import Callable, Iterable, Iterator

@@ -23,7 +23,7 @@ from llm_router.models.download import Patience
 from llm_router.node.hardware import Hardware
 from llm_router.node.identity import Identity
 from llm_router.node.models.builtin import CHATML, NAME, SENTENCE, model_bytes
-from llm_router.node.offers import Offers
+from llm_router.node.models.offers import Offers
 from llm_router.node.runtimes.all import make_runtimes
 
 WHOLE = model_bytes()

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import aiohttp
 import pytest
 from tests.router.fake_node import FakeNode, fake_node
-from tests.router.replicas.here import Here, row
+from tests.router.following.here import Here, row
 
 from llm_router.config import RouterConfig
 from llm_router.contract import Heartbeat, ModelEntry, NodeSettings
@@ -30,7 +30,7 @@ async def here(database: Database, session: aiohttp.ClientSession, config: Route
 @pytest.fixture
 async def known(here: Here, node: FakeNode) -> Here:
     """One that has taken in the node and seen it."""
-    here.following.rows([row(node)], ["n1"])
+    here.elsewhere.rows([row(node)], ["n1"])
     await here.becomes(State.ONLINE)
     return here
 
@@ -51,7 +51,7 @@ async def test_a_node_that_registered_elsewhere_is_taken_in_and_looked_at(known:
 async def test_a_row_that_says_nothing_new_changes_nothing(known: Here, node: FakeNode) -> None:
     """Everything is read again every half minute."""
     before = known.node()
-    known.following.rows([row(node, state=State.OFFLINE, models=["other"])], ["n1"])
+    known.elsewhere.rows([row(node, state=State.OFFLINE, models=["other"])], ["n1"])
     assert known.node() is before
     assert before.state is State.ONLINE
     assert before.models == ("m",)
@@ -60,7 +60,7 @@ async def test_a_row_that_says_nothing_new_changes_nothing(known: Here, node: Fa
 
 async def test_a_row_that_nobody_can_read_is_left_out(known: Here, node: FakeNode) -> None:
     """Written by hand, or by a newer version; of a known node and of a new one."""
-    known.following.rows(
+    known.elsewhere.rows(
         [row(node, id="n2", url="ftp://host"), row(node, url="ftp://host", registered=200.0)], ["n1", "n2"]
     )
     assert list(known.registry.nodes) == ["n1"]
@@ -69,10 +69,10 @@ async def test_a_row_that_nobody_can_read_is_left_out(known: Here, node: FakeNod
 
 async def test_settings_that_were_changed_last_count(known: Here, node: FakeNode) -> None:
     """Those of the row if they are newer; older ones are somebody's who has not heard of ours."""
-    known.following.rows([row(node, settings=NodeSettings(drain=True, changed=5.0))], ["n1"])
+    known.elsewhere.rows([row(node, settings=NodeSettings(drain=True, changed=5.0))], ["n1"])
     assert known.node().settings.drain
     assert "m" not in known.registry.online
-    known.following.rows([row(node, settings=NodeSettings(changed=4.0))], ["n1"])
+    known.elsewhere.rows([row(node, settings=NodeSettings(changed=4.0))], ["n1"])
     assert known.node().settings.drain
 
 
@@ -80,7 +80,7 @@ async def test_an_agent_that_registered_again_elsewhere_is_where_it_is_now(known
     """And is looked at there, with what is known of it since."""
     async with fake_node() as moved:
         moved.models = ["other"]
-        known.following.rows([row(moved, registered=200.0, version="2", secret_hash=NEW, access="token")], ["n1"])
+        known.elsewhere.rows([row(moved, registered=200.0, version="2", secret_hash=NEW, access="token")], ["n1"])
         assert known.node().state is State.REGISTERING
         await known.becomes(State.ONLINE)
         assert known.node().address == moved.address
@@ -88,17 +88,17 @@ async def test_an_agent_that_registered_again_elsewhere_is_where_it_is_now(known
         assert known.node().version == "2"
         assert known.credentials.of("n1").hash == NEW
         assert moved.shown == ["Bearer token"]
-        known.following.rows([row(moved, registered=200.0)], ["n1"])
+        known.elsewhere.rows([row(moved, registered=200.0)], ["n1"])
         assert moved.looks == 1  # once
 
 
 async def test_a_row_of_before_the_last_registration_is_put_right(known: Here, node: FakeNode) -> None:
     """Whoever wrote it had not heard of that: where the agent is and what its secret is must not be lost."""
-    known.following.rows([row(node, registered=200.0, secret_hash=NEW)], ["n1"])
+    known.elsewhere.rows([row(node, registered=200.0, secret_hash=NEW)], ["n1"])
     await known.becomes(State.ONLINE)
     stale = row(node, url="http://127.0.0.1:1", settings=NodeSettings(notes="x", changed=5.0))
     await known.database.run(queries.write, News(nodes=[stale]))
-    known.following.rows([stale], ["n1"])
+    known.elsewhere.rows([stale], ["n1"])
     assert known.credentials.of("n1").hash == NEW
     assert known.node().address == node.address
     (written,) = await known.rows()
@@ -108,11 +108,11 @@ async def test_a_row_of_before_the_last_registration_is_put_right(known: Here, n
 
 async def test_who_has_no_row_any_more_is_forgotten(known: Here, node: FakeNode) -> None:
     """With its secret; only those that were asked for."""
-    known.following.rows([row(node, id="n2")], ["n2", "n3"])
+    known.elsewhere.rows([row(node, id="n2")], ["n2", "n3"])
     assert set(known.registry.nodes) == {"n1", "n2"}
-    known.following.rows([], ["n2"])
+    known.elsewhere.rows([], ["n2"])
     assert set(known.registry.nodes) == {"n1"}
-    known.following.rows([], ["n1"])
+    known.elsewhere.rows([], ["n1"])
     assert not known.registry.nodes
     assert known.credentials.of("n1") == Credential()
 
@@ -120,21 +120,21 @@ async def test_who_has_no_row_any_more_is_forgotten(known: Here, node: FakeNode)
 async def test_what_this_one_has_to_write_counts(known: Here, node: FakeNode) -> None:
     """Its own changes are neither taken back nor removed by what was read before they were written."""
     known.publish(known.registry.configure("n1", NodeSettings(notes="mine", changed=5.0)))
-    known.following.rows([row(node, settings=NodeSettings(notes="theirs", changed=6.0), registered=200.0)], ["n1"])
+    known.elsewhere.rows([row(node, settings=NodeSettings(notes="theirs", changed=6.0), registered=200.0)], ["n1"])
     assert known.node().settings.notes == "mine"
     assert known.node().state is State.ONLINE
-    known.following.rows([], ["n1"])
+    known.elsewhere.rows([], ["n1"])
     assert known.node().settings.notes == "mine"
     (written,) = await known.rows()
     assert written.settings.notes == "mine"
-    known.following.rows([row(node, settings=NodeSettings(notes="theirs", changed=6.0))], ["n1"])
+    known.elsewhere.rows([row(node, settings=NodeSettings(notes="theirs", changed=6.0))], ["n1"])
     assert known.node().settings.notes == "theirs"
 
 
 async def test_one_that_was_removed_here_is_not_taken_in_again(known: Here, node: FakeNode) -> None:
     """By a row that is about to go."""
     known.publish(known.registry.remove("n1"))
-    known.following.rows([row(node)], ["n1"])
+    known.elsewhere.rows([row(node)], ["n1"])
     assert not known.registry.nodes
     assert await known.rows() == []
 
@@ -144,7 +144,7 @@ async def test_one_that_was_removed_here_is_not_taken_in_again(known: Here, node
 
 @pytest.fixture
 async def waiting(here: Here, node: FakeNode) -> Here:
-    here.following.rows([row(node, state=State.PENDING)], ["n1"])
+    here.elsewhere.rows([row(node, state=State.PENDING)], ["n1"])
     return here
 
 
@@ -157,14 +157,14 @@ async def test_who_waits_elsewhere_waits_here(waiting: Here, node: FakeNode) -> 
 
 async def test_an_approval_counts_here_too(waiting: Here) -> None:
     """Said by the one to which the operator spoke."""
-    waiting.following.approved(Approved("n1"))
+    waiting.elsewhere.approved(Approved("n1"))
     await waiting.becomes(State.ONLINE)
     assert await waiting.events() == []
 
 
 async def test_an_approval_that_nobody_heard_is_read(waiting: Here, node: FakeNode) -> None:
     """From its row."""
-    waiting.following.rows([row(node, state=State.OFFLINE)], ["n1"])
+    waiting.elsewhere.rows([row(node, state=State.OFFLINE)], ["n1"])
     await waiting.becomes(State.ONLINE)
 
 
@@ -173,46 +173,46 @@ async def test_an_approval_that_nobody_heard_is_read(waiting: Here, node: FakeNo
 
 async def test_a_heartbeat_that_another_heard(known: Here, node: FakeNode) -> None:
     """Counts as one of ours; models that changed are pulled by everybody."""
-    known.following.reported(Reported("n1", Heartbeat(cpu=50.0, loaded=["m"], slots=5)))
+    known.elsewhere.reported(Reported("n1", Heartbeat(cpu=50.0, loaded=["m"], slots=5)))
     assert (known.node().slots, list(known.registry.warm)) == (5, ["m"])
     assert node.looks == 1
     node.models = ["m", "new"]
-    known.following.reported(Reported("n1", Heartbeat(models_version=1)))
+    known.elsewhere.reported(Reported("n1", Heartbeat(models_version=1)))
     await known.until(lambda: "new" in known.registry)
     assert known.node().models_version == 1
 
 
 async def test_a_goodbye_and_a_return(known: Here) -> None:
     """Offline without waiting for silence, and back with the first heartbeat."""
-    known.following.left(Left("n1"))
+    known.elsewhere.left(Left("n1"))
     assert known.node().state is State.OFFLINE
-    known.following.reported(Reported("n1", Heartbeat()))
+    known.elsewhere.reported(Reported("n1", Heartbeat()))
     await known.becomes(State.ONLINE)
     assert await known.events() == []
 
 
 async def test_a_suspicion_is_shared_and_looked_into(known: Here, node: FakeNode) -> None:
     """Whether the node can be reached from here is for this one to see: networks differ."""
-    known.following.suspected(Suspected("n1", "connection refused"))
+    known.elsewhere.suspected(Suspected("n1", "connection refused"))
     assert known.node().state is State.SUSPECT
     await known.becomes(State.ONLINE)
     await node.stop()
-    known.following.suspected(Suspected("n1", "connection refused"))
+    known.elsewhere.suspected(Suspected("n1", "connection refused"))
     await known.becomes(State.OFFLINE)
 
 
 async def test_an_exclusion_and_its_end(known: Here) -> None:
     """Said once more while it was tried again, it lasts longer; what is said twice is nothing new."""
-    known.following.excluded(Excluded("n1", "m", "500", trial=False))
+    known.elsewhere.excluded(Excluded("n1", "m", "500", trial=False))
     exclusion = known.node().excluded["m"]
     assert "m" not in known.registry.online
     first = exclusion.delay
-    known.following.excluded(Excluded("n1", "m", "500", trial=False))
+    known.elsewhere.excluded(Excluded("n1", "m", "500", trial=False))
     assert exclusion.delay == first
-    known.following.excluded(Excluded("n1", "m", "500", trial=True))
+    known.elsewhere.excluded(Excluded("n1", "m", "500", trial=True))
     assert exclusion.delay > first
-    known.following.lifted(Lifted("n1", "m", "by an operator"))
-    known.following.lifted(Lifted("n1", "m", "by an operator"))
+    known.elsewhere.lifted(Lifted("n1", "m", "by an operator"))
+    known.elsewhere.lifted(Lifted("n1", "m", "by an operator"))
     assert "m" in known.registry.online
     assert await known.events() == []
 
@@ -220,45 +220,45 @@ async def test_an_exclusion_and_its_end(known: Here) -> None:
 async def test_a_model_on_its_way(known: Here) -> None:
     """Who wants it waits for the node that another replica has asked to fetch it."""
     entries = [ModelEntry("m", stored=False)]
-    known.following.looked(Looked("n1", entries=entries))
+    known.elsewhere.looked(Looked("n1", entries=entries))
     assert known.registry.fetcher("m") is None
-    known.following.fetching(Fetching("n1", "m"))
+    known.elsewhere.fetching(Fetching("n1", "m"))
     assert known.registry.fetcher("m") is known.node()
 
 
 async def test_a_look_at_an_attached_server(here: Here, node: FakeNode) -> None:
     """One replica looks, all know: its models, those in memory, and that it does not answer."""
-    here.following.rows([row(node, "ollama")], ["n1"])
+    here.elsewhere.rows([row(node, "ollama")], ["n1"])
     await here.becomes(State.ONLINE)
     looks = node.looks
-    here.following.looked(Looked("n1", entries=[ModelEntry("new")], loaded=["new"]))
+    here.elsewhere.looked(Looked("n1", entries=[ModelEntry("new")], loaded=["new"]))
     assert list(here.registry.available()) == list(here.registry.warm) == ["new"]
     assert node.looks == looks
-    here.following.looked(Looked("n1", error="connection refused"))
-    here.following.looked(Looked("n1", error="connection refused"))
+    here.elsewhere.looked(Looked("n1", error="connection refused"))
+    here.elsewhere.looked(Looked("n1", error="connection refused"))
     assert here.node().state is State.OFFLINE
 
 
 async def test_of_a_node_that_is_not_known_nothing_is_heard(here: Here, node: FakeNode) -> None:
     """Its row comes later, and with it all that lasts: its state is seen, its models are pulled."""
-    following = here.following
-    following.reported(Reported("n1", Heartbeat()))
-    following.left(Left("n1"))
-    following.approved(Approved("n1"))
-    following.suspected(Suspected("n1", "x"))
-    following.excluded(Excluded("n1", "m", "x", trial=False))
-    following.lifted(Lifted("n1", "m", "x"))
-    following.fetching(Fetching("n1", "m"))
-    following.looked(Looked("n1"))
-    following.rows([], ["n1"])
+    elsewhere = here.elsewhere
+    elsewhere.reported(Reported("n1", Heartbeat()))
+    elsewhere.left(Left("n1"))
+    elsewhere.approved(Approved("n1"))
+    elsewhere.suspected(Suspected("n1", "x"))
+    elsewhere.excluded(Excluded("n1", "m", "x", trial=False))
+    elsewhere.lifted(Lifted("n1", "m", "x"))
+    elsewhere.fetching(Fetching("n1", "m"))
+    elsewhere.looked(Looked("n1"))
+    elsewhere.rows([], ["n1"])
     assert not here.registry.nodes
-    following.rows([row(node)], ["n1"])
+    elsewhere.rows([row(node)], ["n1"])
     await here.becomes(State.ONLINE)
 
 
 async def test_what_was_approved_before_its_row_was_read_is_not_kept_waiting(here: Here, node: FakeNode) -> None:
     """The row that says so comes with the next reading of all."""
-    here.following.approved(Approved("n1"))
-    here.following.rows([row(node, state=State.PENDING)], ["n1"])
-    here.following.rows([row(node, state=State.REGISTERING)], ["n1"])
+    here.elsewhere.approved(Approved("n1"))
+    here.elsewhere.rows([row(node, state=State.PENDING)], ["n1"])
+    here.elsewhere.rows([row(node, state=State.REGISTERING)], ["n1"])
     await here.becomes(State.ONLINE)

@@ -1,4 +1,4 @@
-"""The statements about API keys, login links and sessions: functions of a connection, as in `queries`."""
+"""The statements about API keys, login links and sessions: functions of a connection, as in `store.queries`."""
 
 from collections.abc import Collection, Mapping, Sequence
 

@@ -12,17 +12,18 @@ import msgspec
 import pytest
 from sqlalchemy import Connection, text
 from tests.router.fake_node import FakeNode
-from tests.router.replicas.here import row
+from tests.router.following.here import row
 
 from llm_router.config import RouterConfig
 from llm_router.contract import Heartbeat
 from llm_router.core.elsewhere import Counts
+from llm_router.router.access import statements
 from llm_router.router.access.keys import StoredKey
 from llm_router.router.app import serving
 from llm_router.router.replicas import messages
 from llm_router.router.replicas.bus import Bus
 from llm_router.router.replicas.messages import Message
-from llm_router.router.store import keys, queries
+from llm_router.router.store import queries
 from llm_router.router.store.postgres import PostgresDatabase
 from llm_router.router.store.queries import Event, News
 
@@ -116,11 +117,11 @@ async def test_whoever_is_back_may_have_written_what_it_could_not_tell(another: 
     """A key that was made while its connection was lost is good here as soon as it says hello."""
     async with router(shared) as api:
         stored = StoredKey("k1", "ci", sha256(KEY.encode()).hexdigest(), "inference", [], created=time.time())
-        await another.database.run(keys.add_key, stored)
+        await another.database.run(statements.add_key, stored)
         another.bus.send(messages.Hello())
         while not await lets_in(api, KEY):
             pass
-        await another.database.run(keys.remove, ["k1"], [])
+        await another.database.run(statements.remove, ["k1"], [])
         another.bus.send(messages.AccessChanged())
         while await lets_in(api, KEY):
             pass

@@ -9,9 +9,9 @@ from structlog.testing import capture_logs
 
 from llm_router.core.health import State
 from llm_router.errors import Unavailable
+from llm_router.router.following import tables as module
+from llm_router.router.following.tables import Tables
 from llm_router.router.ledger import Ledger
-from llm_router.router.replicas import tables as module
-from llm_router.router.replicas.tables import Tables
 from llm_router.router.store import queries
 from llm_router.router.store.database import Database
 from llm_router.router.store.queries import News, StoredNode

@@ -8,12 +8,12 @@ from structlog.testing import capture_logs
 from tests.core.making import fleet, occupy
 
 from llm_router.core.elsewhere import Counts, Elsewhere
+from llm_router.router.following import counting as module
+from llm_router.router.following.counting import Counting
 from llm_router.router.models.entry import Entry
 from llm_router.router.models.offers import Offers
-from llm_router.router.replicas import counting as module
 from llm_router.router.replicas.among import Among
 from llm_router.router.replicas.bus import Bus
-from llm_router.router.replicas.counting import Counting
 from llm_router.router.replicas.messages import Counted, Fetching, Message, Placed
 
 NOTHING = Counts({"a": (0, 0, 0, 0)}, {})

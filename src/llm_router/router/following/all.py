@@ -11,6 +11,9 @@ from llm_router.core.registry import Registry
 from llm_router.errors import ConfigError
 from llm_router.router.access.access import Access
 from llm_router.router.credentials import Credentials
+from llm_router.router.following.counting import Counting
+from llm_router.router.following.nodes import NodesElsewhere
+from llm_router.router.following.tables import Tables
 from llm_router.router.joining import JoinToken
 from llm_router.router.ledger import Ledger
 from llm_router.router.models.all import Models
@@ -18,10 +21,7 @@ from llm_router.router.prober import Prober
 from llm_router.router.publisher import Publisher
 from llm_router.router.replicas import messages
 from llm_router.router.replicas.among import Among
-from llm_router.router.replicas.counting import Counting
-from llm_router.router.replicas.following import Following
 from llm_router.router.replicas.messages import Message
-from llm_router.router.replicas.tables import Tables
 from llm_router.router.store.database import Database
 
 ACCESS, CATALOGUE, TOKEN = "access", "catalogue", "join token"  # what is read again as a whole
@@ -35,7 +35,7 @@ class Ear:
         *,
         registry: Registry,
         among: Among,
-        following: Following,
+        nodes: NodesElsewhere,
         counting: Counting,
         tables: Tables,
         models: Models,
@@ -47,14 +47,14 @@ class Ear:
         self._tables = tables
         self._hears: dict[type, Callable[[Any], None]] = {
             messages.Rows: lambda message: tables.nodes(message.nodes),
-            messages.Reported: following.reported,
-            messages.Left: following.left,
-            messages.Approved: following.approved,
-            messages.Suspected: following.suspected,
-            messages.Excluded: following.excluded,
-            messages.Lifted: following.lifted,
-            messages.Fetching: following.fetching,
-            messages.Looked: following.looked,
+            messages.Reported: nodes.reported,
+            messages.Left: nodes.left,
+            messages.Approved: nodes.approved,
+            messages.Suspected: nodes.suspected,
+            messages.Excluded: nodes.excluded,
+            messages.Lifted: nodes.lifted,
+            messages.Fetching: nodes.fetching,
+            messages.Looked: nodes.looked,
             messages.AccessChanged: lambda _: tables.other(ACCESS),
             messages.TokenRotated: lambda _: tables.other(TOKEN),
             messages.CatalogueChanged: lambda _: tables.other(CATALOGUE),
@@ -123,21 +123,19 @@ async def together(  # noqa: PLR0913 - as many as there are parts of a router th
         ConfigError: the database cannot be listened to.
     """
     others = {ACCESS: access.restore, CATALOGUE: models.catalogue.restore, TOKEN: token.restore}
-    following = Following(registry, credentials, prober, publisher, ledger)
-    tables = Tables(database, ledger, following.rows, lambda: registry.nodes, others)
+    nodes = NodesElsewhere(registry, credentials, prober, publisher, ledger)
+    tables = Tables(database, ledger, nodes.rows, lambda: registry.nodes, others)
     counting = Counting(registry, elsewhere, among, models.offers, roomier)
     ear = Ear(
         registry=registry,
         among=among,
-        following=following,
+        nodes=nodes,
         counting=counting,
         tables=tables,
         models=models,
         publisher=publisher,
     )
-    ledger.letters = lambda nodes: [
-        text for text, _ in messages.packed(among.name, messages.rows(nodes, among.is_here))
-    ]
+    ledger.letters = lambda ids: [text for text, _ in messages.packed(among.name, messages.rows(ids, among.is_here))]
     async with AsyncExitStack() as stack:
         tables.start()
         stack.push_async_callback(tables.stop)

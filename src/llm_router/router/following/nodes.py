@@ -1,4 +1,4 @@
-"""What other replicas tell of nodes, applied to this one's registry.
+"""Nodes, as other replicas tell of them: applied to this one's registry.
 
 Rule 1: nothing here is told on or put on record: who told it has done so.
 Rule 2: whether a node can be reached is for each replica to see: a suspicion is shared, what follows from it is not.
@@ -28,7 +28,7 @@ log = structlog.get_logger()
 ELSEWHERE = "at another replica"
 
 
-class Following:
+class NodesElsewhere:
     """Told of what happened to nodes elsewhere."""
 
     def __init__(

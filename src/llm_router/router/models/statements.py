@@ -1,4 +1,4 @@
-"""The statements about the catalogue of models: functions of a connection, as in `queries`."""
+"""The statements about the catalogue of models: functions of a connection, as in `store.queries`."""
 
 import msgspec
 from sqlalchemy import Connection, delete, select

@@ -15,11 +15,11 @@ from llm_router.core.health import State
 from llm_router.core.node import Node
 from llm_router.core.registry import Registry
 from llm_router.router.credentials import Credentials
+from llm_router.router.following.nodes import NodesElsewhere
 from llm_router.router.ledger import Ledger
 from llm_router.router.prober import Prober
 from llm_router.router.publisher import Publisher
 from llm_router.router.replicas.base import Alone
-from llm_router.router.replicas.following import Following
 from llm_router.router.rows import snapshot
 from llm_router.router.store import queries
 from llm_router.router.store.database import Database
@@ -27,7 +27,7 @@ from llm_router.router.store.queries import StoredNode
 
 
 class Here:
-    """One of several replicas; its `following` is told what the others say."""
+    """One of several replicas; its `elsewhere` is told what the others say."""
 
     def __init__(self, database: Database, session: aiohttp.ClientSession, config: RouterConfig) -> None:
         self.database = database
@@ -37,7 +37,7 @@ class Here:
         self.publish = Publisher(self.ledger, Alone())
         self.publish.also(self._happened)
         self.prober = Prober(self.registry, session, config, self.publish.heard, Alone())
-        self.following = Following(self.registry, self.credentials, self.prober, self.publish, self.ledger)
+        self.elsewhere = NodesElsewhere(self.registry, self.credentials, self.prober, self.publish, self.ledger)
         self._changed = asyncio.Event()
 
     def _happened(self) -> None:

@@ -3,7 +3,7 @@
 from sqlalchemy import text
 from tests.router.recording import record
 
-from llm_router.router.replicas.history import MOST, HistoryElsewhere
+from llm_router.router.following.history import MOST, HistoryElsewhere
 from llm_router.router.store.postgres import PostgresDatabase
 
 

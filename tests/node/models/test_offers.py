@@ -13,7 +13,7 @@ from llm_router.contract import parse_address
 from llm_router.errors import UpstreamFailed
 from llm_router.node.identity import Identity
 from llm_router.node.models.builtin import model_bytes
-from llm_router.node.offers import Offers
+from llm_router.node.models.offers import Offers
 
 
 @pytest.fixture
