@@ -25,6 +25,7 @@ log = structlog.get_logger()
 
 LOOK_EVERY = 0.25  # seconds between two looks at what there is to say: at once, to a person
 READ_EVERY = 1.0  # seconds between two looks at what other replicas have written
+FIRST_READING = 2.0  # seconds that who comes first waits for the first of them: no longer for a database that hangs
 LINGER = (
     30.0  # seconds for which everything is gathered on though nobody watches: a browser that comes back misses nothing
 )
@@ -198,9 +199,11 @@ class Live:
 
     async def _gather_while_wanted(self) -> None:
         self._ledger.watch(self._feed.requests)
-        reading = asyncio.create_task(self._read_on())
+        begun = asyncio.Event()
+        reading = asyncio.create_task(self._read_on(begun))
         try:
             await self._look(lambda _told: None)  # whoever comes now is sent the nodes as a whole
+            await _set_within(begun, FIRST_READING)
             self._ready.set()
             while self._streams or monotonic() - self._left < LINGER:
                 await asyncio.sleep(LOOK_EVERY)  # noqa: TID251 - the pause in which changes are gathered
@@ -213,13 +216,15 @@ class Live:
             self._ledger.unwatch(self._feed.requests)
             reading.cancel()
 
-    async def _read_on(self) -> None:
-        """Take in what other replicas have answered."""
+    async def _read_on(self, begun: asyncio.Event) -> None:
+        """Take in what other replicas have answered; when it is `begun`, nothing will be missed."""
         if self._elsewhere is None:
+            begun.set()
             return
         self._elsewhere.forget()
         while True:
             self._feed.requests(await self._elsewhere.fresh())
+            begun.set()
             await asyncio.sleep(READ_EVERY)  # noqa: TID251 - they write once a second
 
     async def _look(self, told: Callable[[Message], None]) -> None:

@@ -13,6 +13,7 @@ import pytest
 from sqlalchemy import Connection, text
 from tests.router.fake_node import FakeNode
 from tests.router.following.here import row
+from tests.router.recording import record
 
 from llm_router.config import RouterConfig
 from llm_router.contract import Heartbeat
@@ -105,10 +106,10 @@ async def test_every_kind_of_message_is_understood(another: Another, shared: Rou
     faults: list[object] = []
     asyncio.get_running_loop().set_exception_handler(lambda _loop, fault: faults.append(fault))
     async with router(shared) as api:
-        for message in [*EVERY_KIND, messages.Counted(Counts({}))]:
+        for message in EVERY_KIND:
             another.bus.send(message)
-        while (await health(api))["replicas"] != ["another"]:  # said last
-            pass
+        while (await health(api))["replicas"] != ["another"]:
+            another.bus.send(messages.Counted(Counts({})))  # after its goodbye; who is silent for long is not shown
         assert (await health(api))["status"] == "ok"
     assert faults == []
 
@@ -156,6 +157,17 @@ async def test_who_stops_says_so_last(another: Another, shared: RouterConfig) ->
         await another.until(lambda: messages.Hello() in another.heard)
     await another.until(lambda: messages.Bye() in another.heard)
     assert another.heard[-1] == messages.Bye()
+
+
+async def test_who_watches_hears_of_all_from_the_greeting_on(another: Another, shared: RouterConfig) -> None:
+    """Nothing that another replica answers after it is missed (requirement F2)."""
+    await another.database.append([record(id="before")])  # it is connected, and can be quick
+    async with router(shared) as api, api.get("/v0/events", headers={"accept": "text/event-stream"}) as stream:
+        while not (await stream.content.readline()).startswith(b"event: rates"):
+            pass
+        await another.database.append([record(id="theirs")])
+        while b'"theirs"' not in await stream.content.readline():
+            pass
 
 
 async def test_a_node_of_another_s_is_used_here(another: Another, shared: RouterConfig, node: FakeNode) -> None:
