@@ -16,9 +16,10 @@ from tests.doubles.rough_clients import Ending
 
 from bench.soak.household import Household
 from bench.soak.load import AGAIN, Asked, Company
-from bench.soak.outages import comes_again, expected
+from bench.soak.outages import ROUTER, comes_again, expected
 from bench.soak.results import Files, Plan, Strange
 from bench.soak.trouble import Trouble
+from bench.soak.verdict import CLIENTS
 from bench.soak.watch import Sample, Tally, children, held, tasks
 
 EVERY = 10.0  # seconds between looks
@@ -44,7 +45,7 @@ class Campaign:
         self._strange = 0
         shutil.rmtree(out / "house", ignore_errors=True)
         (out / "house").mkdir()
-        self._household = Household(out / "house")
+        self._household = Household(out / "house", plan.replicas)
         self._trouble = Trouble(self._household, plan.seed, self._clock, self._files.add)
         self._company: Company
         self._reporting: asyncio.Task[int] | None = None
@@ -73,14 +74,14 @@ class Campaign:
         return time.monotonic() - self._zero
 
     async def _soak(self) -> None:
-        plan, url = self._plan, self._household.router.url
+        plan, urls = self._plan, {name: router.url for name, router in self._household.routers.items()}
         self._zero = time.monotonic()
-        self._company = Company(url, plan.seed, self._judge, self._comes_again)
+        self._company = Company(urls, plan.seed, self._judge, self._comes_again)
         asyncio.get_running_loop().call_later(plan.seconds, self._ended.set)
         gone = asyncio.Event()
-        async with aiohttp.ClientSession(url) as session:
+        async with aiohttp.ClientSession() as session:
             async with asyncio.TaskGroup() as group:
-                watching = [group.create_task(work) for work in (self._watch(session), _look_on(session))]
+                watching = [group.create_task(work) for work in (self._watch(session), _look_on(session, urls[ROUTER]))]
                 coming = group.create_task(self._company.come(plan.rate, gone))
                 await self._befall()
                 gone.set()
@@ -110,8 +111,8 @@ class Campaign:
         if not expected(life, self._trouble.outages):
             self._note(Strange(life.over, f"{asked.ending.kind}: {asked.ending.why}", msgspec.to_builtins(asked.plan)))
 
-    def _comes_again(self, ending: Ending) -> bool:
-        return self._judges and comes_again(ending, self._clock(), self._trouble.outages)
+    def _comes_again(self, ending: Ending, router: str) -> bool:
+        return self._judges and comes_again(ending, self._clock(), self._trouble.outages, router)
 
     def _note(self, strange: Strange) -> None:
         if not self._judges:
@@ -138,12 +139,12 @@ class Campaign:
     async def _look(self, session: aiohttp.ClientSession) -> Sample:
         first, whole, real = self._tally.take()
         found = {name: held(process.pid) for name, process in self._household.members.items()}
-        found["clients"] = held(os.getpid())
+        found[CLIENTS] = held(os.getpid())
         return Sample(
             at=self._clock(),
             held={name: one for name, one in found.items() if one is not None},
             models=children(self._household.members["llama"].pid),
-            tasks=await _tasks(session),
+            tasks=await self._tasks(session),
             online=len(await asyncio.to_thread(self._household.online)),
             in_flight=self._company.in_flight,
             first=first,
@@ -155,6 +156,11 @@ class Campaign:
             unexpected=self._strange,
             unloads=self._trouble.unloads,
         )
+
+    async def _tasks(self, session: aiohttp.ClientSession) -> dict[str, int]:
+        """Of the routers' event loops; who does not answer is left out."""
+        found = {name: await _tasks(session, router.url) for name, router in self._household.routers.items()}
+        return {name: count for name, count in found.items() if count is not None}
 
     async def _report(self, stdout: int | None) -> int:
         """By another process, which takes nothing from the clients of this one."""
@@ -171,27 +177,31 @@ class Campaign:
 
 def _line(sample: Sample) -> str:
     """For the terminal."""
-    router = sample.held.get("router")
+    router = sample.held.get(ROUTER)
     ends = " ".join(f"{kind} {count}" for kind, count in sorted(sample.endings.items()))
-    memory = "away" if router is None else f"{router.rss / 1e6:.0f} MB, {router.files} files, {sample.tasks} tasks"
+    memory = (
+        "away"
+        if router is None
+        else f"{router.rss / 1e6:.0f} MB, {router.files} files, {sample.tasks.get(ROUTER)} tasks"
+    )
     return (
         f"{sample.at / 60:5.0f} min  router {memory}; {sample.online} nodes; first byte p95 {sample.first.p95:.0f} ms; "
         f"{ends}; again {sample.again}; unexpected {sample.unexpected}"
     )
 
 
-async def _tasks(session: aiohttp.ClientSession) -> int | None:
+async def _tasks(session: aiohttp.ClientSession, url: str) -> int | None:
     with suppress(aiohttp.ClientError, TimeoutError):
-        async with session.get("/metrics", timeout=PATIENCE) as response:
+        async with session.get(f"{url}/metrics", timeout=PATIENCE) as response:
             return tasks(await response.text())
     return None
 
 
-async def _look_on(session: aiohttp.ClientSession) -> None:
+async def _look_on(session: aiohttp.ClientSession, url: str) -> None:
     """An open dashboard: reads the live stream, and asks for it again when it ends."""
     while True:
         with suppress(aiohttp.ClientError, TimeoutError):
-            async with session.get("/v0/events", timeout=FOR_EVER) as response:
+            async with session.get(f"{url}/v0/events", timeout=FOR_EVER) as response:
                 async for _ in response.content.iter_any():
                     pass
         await asyncio.sleep(AGAIN)  # noqa: TID251 - as browsers do

@@ -3,8 +3,8 @@
 import asyncio
 import random
 import time
-from collections.abc import Callable
-from itertools import count
+from collections.abc import Callable, Mapping
+from itertools import count, cycle
 
 import msgspec
 from tests.doubles.rough_clients import PATH, Api, Clients, Ending, Plan
@@ -73,9 +73,10 @@ class Dice:
 
 
 class Asked(msgspec.Struct):
-    """A request and its end, by `time.monotonic`; `again`: attempts before, while the router restarted."""
+    """A request to a router and its end, by `time.monotonic`; `again`: attempts before, while that restarted."""
 
     plan: Plan
+    router: str
     ending: Ending
     asked: float
     over: float
@@ -91,16 +92,25 @@ class Asked(msgspec.Struct):
             holders=HOLDERS[plan.model],
             asked=self.asked - zero,
             over=self.over - zero,
+            router=self.router,
         )
 
 
 class Company:
-    """The clients. `tell` gets every request once it is over; `comes_again` says whether to ask again instead."""
+    """The clients, of each router as many. `tell` gets every request once it is over.
+
+    `comes_again` says, of an end and a router's name, whether to ask that again instead.
+    """
 
     def __init__(
-        self, url: str, seed: int, tell: Callable[[Asked], None], comes_again: Callable[[Ending], bool]
+        self,
+        urls: Mapping[str, str],
+        seed: int,
+        tell: Callable[[Asked], None],
+        comes_again: Callable[[Ending, str], bool],
     ) -> None:
-        self._clients = Clients(url)
+        self._clients = {router: Clients(url) for router, url in urls.items()}
+        self._turns = cycle(self._clients)
         self._dice = Dice(seed)
         self._tell = tell
         self._comes_again = comes_again
@@ -119,7 +129,7 @@ class Company:
             due += self._dice.pause(rate)
             await asyncio.sleep(max(0.0, due - time.monotonic()))  # noqa: TID251 - load comes at its own times
             if len(self._under_way) < CROWD:
-                task = asyncio.create_task(self._ask(self._dice.plan()))
+                task = asyncio.create_task(self._ask(self._dice.plan(), next(self._turns)))
                 self._under_way.add(task)
                 task.add_done_callback(self._under_way.discard)
             else:
@@ -132,17 +142,18 @@ class Company:
         left = len(self._under_way)
         for task in self._under_way:
             task.cancel()
-        await self._clients.close()
+        for clients in self._clients.values():
+            await clients.close()
         return left
 
-    async def _ask(self, plan: Plan) -> None:
+    async def _ask(self, plan: Plan, router: str) -> None:
         began = time.monotonic()
         for again in count():
             asked = time.monotonic()
-            ending = await self._clients.ask(plan)
+            ending = await self._clients[router].ask(plan)
             over = time.monotonic()
-            if over - began > PATIENCE or not self._comes_again(ending):
-                self._tell(Asked(plan, ending, asked, over, again))
+            if over - began > PATIENCE or not self._comes_again(ending, router):
+                self._tell(Asked(plan, router, ending, asked, over, again))
                 return
             pause = AGAIN if ending.kind == "lost" else LATER
             await asyncio.sleep(pause)  # noqa: TID251 - as a client library does

@@ -2,8 +2,8 @@
 
 Rule 1: a request is answered as long as one process that has its model is there, whatever befalls the others.
 Rule 2: an answer that has begun is lost with the process that gives it, if that is killed; nothing else breaks one.
-Rule 3: while the router is away its clients get no connection, and come again; when it is back all come at once, and
-it may ask some of them to come later. Nobody else ever has to.
+Rule 3: while a router is away its clients get no connection, and come again; when it is back all come at once, and it
+may ask some of them to come later. Nobody else ever has to, and so nobody who asks another replica.
 """
 
 import math
@@ -15,7 +15,7 @@ from tests.doubles.rough_clients import Ending, Kind
 
 What = Literal["killed", "goodbye", "restarted"]
 
-ROUTER = "router"
+ROUTER = "router"  # the first of several, or the only one
 CROWDED = 10.0  # seconds after a restart of the router in which whoever waited for it has come
 
 
@@ -42,7 +42,10 @@ class Outage(msgspec.Struct, kw_only=True):
 
 
 class Life(msgspec.Struct, frozen=True):
-    """A request, as far as it counts here. `holders`: who has its model; `asked`, `over`: seconds of the run."""
+    """A request, as far as it counts here.
+
+    `holders`: who has its model; `asked`, `over`: seconds of the run; `router`: the one that was asked.
+    """
 
     kind: Kind
     leaves: bool
@@ -50,6 +53,7 @@ class Life(msgspec.Struct, frozen=True):
     holders: Sequence[str]
     asked: float
     over: float
+    router: str = ROUTER
 
 
 def expected(life: Life, outages: Sequence[Outage]) -> bool:
@@ -62,11 +66,11 @@ def expected(life: Life, outages: Sequence[Outage]) -> bool:
         case "left":
             return life.leaves
         case "refused":  # nobody is left to ask; or the answer was in one piece, and is lost with who gave it
-            return ROUTER in away or away.issuperset(life.holders) or _cut(life, met)
+            return life.router in away or away.issuperset(life.holders) or _cut(life, met)
         case "broken":
             return life.stream and _cut(life, met)
         case "lost":
-            return ROUTER in away
+            return life.router in away
         case "wrong":
             return False
 
@@ -75,9 +79,9 @@ def _cut(life: Life, outages: Sequence[Outage]) -> bool:
     return any(outage.name in life.holders and outage.ends(life.asked, life.over) for outage in outages)
 
 
-def comes_again(ending: Ending, now: float, outages: Sequence[Outage]) -> bool:
-    """Whether a client asks again, as client libraries do, because the router restarts or has just done so."""
-    restarts = [outage for outage in outages if outage.name == ROUTER and outage.began <= now]
+def comes_again(ending: Ending, now: float, outages: Sequence[Outage], router: str = ROUTER) -> bool:
+    """Whether a client of a router asks again, as client libraries do, because that restarts or has just done so."""
+    restarts = [outage for outage in outages if outage.name == router and outage.began <= now]
     if ending.kind == "lost":
         return any(now <= outage.ended for outage in restarts)
     busy = ending.kind == "refused" and ending.why.startswith("429")

@@ -3,6 +3,7 @@
 import math
 import statistics
 from collections.abc import Callable, Sequence
+from itertools import cycle
 from pathlib import Path
 
 from matplotlib.axes import Axes
@@ -10,9 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
-from bench.soak.outages import ROUTER
 from bench.soak.results import Run
-from bench.soak.verdict import lives
+from bench.soak.verdict import CLIENTS, TASKS, lives, members, whose
 from bench.soak.watch import Held, Sample, Times
 
 # Of Okabe and Ito's colours, which people tell apart however they see colour.
@@ -20,12 +20,11 @@ BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"
 GREY, SILVER, PALE = "#555555", "#b4b4b4", "#e4e4e4"
 MEGA = 1e6
 TITLES = {
-    ROUTER: "router",
     "right": "agent in front of Ollama, never touched",
     "left": "agent in front of Ollama",
     "llama": "agent with llama.cpp",
     "beside": "attached server (a double)",
-    "clients": "clients (this program)",
+    CLIENTS: "clients (this program)",
 }
 MARKS = {"killed": ("x", ORANGE), "goodbye": ("o", GREEN)}
 HOURS = 3.0  # of a run, from which on the axis has hours
@@ -55,9 +54,13 @@ Scale = Callable[[Axes, Sequence[float]], None]
 
 def _held(run: Run, title: str, of: Callable[[Held], float], scale: Scale) -> Figure:
     """A panel for each process: its lives as lines that do not touch, and how each ended."""
-    figure = _figure(5.6, title)
-    panels = figure.subplots(3, 2, sharex=True)
-    for axes, (name, caption) in zip(panels.flat, TITLES.items(), strict=True):
+    names = [*members(run.samples), CLIENTS]
+    rows = math.ceil(len(names) / 2)
+    figure = _figure(1.8 * rows + 0.2, title)
+    panels = figure.subplots(rows, 2, sharex=True)
+    for empty in panels.flat[len(names) :]:
+        empty.set_visible(False)
+    for axes, name in zip(panels.flat, names, strict=False):
         values: list[float] = []
         for life in lives(_settled(run, name), name):
             points = [of(sample.held[name]) for sample in life]
@@ -65,9 +68,12 @@ def _held(run: Run, title: str, of: Callable[[Held], float], scale: Scale) -> Fi
             axes.plot(_times(run, life), points, color=BLUE, linewidth=1.2)
             _mark_end(axes, run, name, life[-1].at, points[-1])
         scale(axes, values)
-        _dress(axes, caption)
+        _dress(axes, TITLES.get(name, name))
         _restarts(axes, run)
-    _bottom(run, panels[-1])
+    lowest = panels.flat[len(names) - 2 : len(names)]
+    for axes in lowest:
+        axes.tick_params(labelbottom=True)
+    _bottom(run, lowest)
     figure.legend(handles=_key(), loc="outside lower center", ncols=4, frameon=False, fontsize=9)
     return figure
 
@@ -102,14 +108,15 @@ def _from_zero(axes: Axes, values: Sequence[float]) -> None:
 
 
 def _tasks(run: Run) -> Figure:
-    samples = [(sample, sample.tasks) for sample in run.samples if sample.tasks is not None]
-    figure = _figure(2.2, "Tasks of the router's event loop")
+    figure = _figure(2.2, "Tasks of each router's event loop")
     axes = figure.subplots()
-    axes.plot(
-        _times(run, [sample for sample, _ in samples]), [tasks for _, tasks in samples], color=BLUE, linewidth=1.2
-    )
-    _from_zero(axes, [tasks for _, tasks in samples])
+    for name, colour in zip(whose(TASKS, run.samples), cycle((BLUE, ORANGE, GREEN))):
+        samples = [sample for sample in run.samples if name in sample.tasks]
+        values = [sample.tasks[name] for sample in samples]
+        axes.plot(_times(run, samples), values, color=colour, linewidth=1.2, label=name)
+    _from_zero(axes, [count for sample in run.samples for count in sample.tasks.values()])
     _dress(axes)
+    axes.legend(loc="lower right", ncols=9, frameon=False, fontsize=9)
     _restarts(axes, run)
     _bottom(run, [axes])
     return figure
@@ -176,7 +183,7 @@ def _times(run: Run, samples: Sequence[Sample]) -> list[float]:
 
 def _restarts(axes: Axes, run: Run) -> None:
     for outage in run.outages:
-        if outage.name == ROUTER:
+        if outage.what == "restarted":
             axes.axvline(outage.began / _unit(run), color=GREY, linewidth=0.8, linestyle=(0, (2, 3)))
 
 
@@ -187,7 +194,7 @@ def _key() -> list[Line2D]:
         Line2D([], [], color=colour, marker=marker, linestyle="", fillstyle="none", markersize=5, label=label)
         for label, (marker, colour) in signs.items()
     ]
-    return [Line2D([], [], color=GREY, linewidth=0.8, linestyle=(0, (2, 3)), label="the router restarts"), *marks]
+    return [Line2D([], [], color=GREY, linewidth=0.8, linestyle=(0, (2, 3)), label="a router restarts"), *marks]
 
 
 def _figure(height: float, title: str) -> Figure:

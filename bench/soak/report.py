@@ -10,9 +10,8 @@ from pathlib import Path
 
 import click
 
-from bench.soak.outages import ROUTER
 from bench.soak.results import Run, read
-from bench.soak.verdict import FILES, LONG, MEMBERS, MEMORY, TASKS, Drift, Quantity, complaints, drifts
+from bench.soak.verdict import FILES, LONG, MEMORY, TASKS, Drift, Quantity, complaints, drifts, whose
 from bench.soak.watch import Sample, Times
 
 MEGA = 1e6
@@ -52,9 +51,10 @@ def _head(run: Run) -> Iterator[str]:
     machine = f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}, Python {platform.python_version()}"
     yield "# Soak"
     yield ""
+    routers = "one router" if plan.replicas == 1 else f"{plan.replicas} replicas"
     yield (
-        f"{last.at / 3600:.2f} of {plan.seconds / 3600:g} hours at {plan.rate:g} requests a second, seed {plan.seed}; "
-        f"{machine}."
+        f"{last.at / 3600:.2f} of {plan.seconds / 3600:g} hours of {routers} at {plan.rate:g} requests a second, "
+        f"seed {plan.seed}; {machine}."
     )
     yield ""
     found = complaints(run)
@@ -74,7 +74,7 @@ MEANINGS = {
     "left": "the client left before",
     "refused": "refused, since nobody who had the model was there",
     "broken": "broken off, since its node was killed",
-    "lost": "no connection in 90 s, while the router restarted",
+    "lost": "no connection in 90 s, while its router restarted",
     "wrong": "wrong",
 }
 
@@ -83,7 +83,7 @@ def _requests(last: Sample) -> Iterator[str]:
     yield from ("## Requests", "")
     rows = [[meaning, f"{last.endings.get(kind, 0):,}"] for kind, meaning in MEANINGS.items()]
     rows += [
-        ["attempts in vain while the router restarted, made again", f"{last.again:,}"],
+        ["attempts in vain while a router restarted, made again", f"{last.again:,}"],
         ["not made, since too many were under way", f"{last.turned_away:,}"],
         ["**unexpected**", f"**{last.unexpected}**"],
     ]
@@ -122,7 +122,7 @@ def _memory(samples: Sequence[Sample]) -> Iterator[str]:
     rows = [
         _row(drift, show)
         for quantity, show in HELD
-        for name in (MEMBERS if quantity is not TASKS else [ROUTER])
+        for name in whose(quantity, samples)
         for drift in drifts(samples, name, quantity)
     ]
     yield from _table(["what", "process", "minutes of the run", "first", "last", "drift"], rows)

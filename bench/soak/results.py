@@ -21,12 +21,16 @@ class Strange(msgspec.Struct):
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """What is asked for: seconds, requests per second, how often there is trouble, and the seed of all dice."""
+    """What is asked for: seconds, requests per second, how often there is trouble, the seed of all dice.
+
+    `replicas`: routers that are one, on a PostgreSQL of their own; 1: a router with SQLite.
+    """
 
     seconds: float
     rate: float
     often: Often
     seed: int
+    replicas: int = 1
 
 
 class Run(msgspec.Struct):

@@ -1,4 +1,4 @@
-"""What befalls the processes, at times drawn from a seed: nodes are killed or say goodbye, the router restarts.
+"""What befalls the processes, at times drawn from a seed: nodes are killed or say goodbye, a router restarts.
 
 And the real model leaves the memory again and again, so that it is loaded again and again.
 """
@@ -10,7 +10,7 @@ from collections.abc import Callable
 import msgspec
 
 from bench.soak.household import MODELS, Household
-from bench.soak.outages import ROUTER, Outage, What
+from bench.soak.outages import Outage, What
 
 VICTIMS: list[tuple[str, What]] = [
     ("left", "killed"),
@@ -61,7 +61,8 @@ class Trouble:
     async def _router(self, every: float, until: float, ended: asyncio.Event) -> None:
         """Between a quarter and seven quarters of the mean: stretches of all lengths, and none of no use."""
         while not await _is_set(ended, self._of_router.uniform(0.25, 1.75) * every) and self._clock() < until:
-            await self._take_away(Outage(name=ROUTER, what="restarted", began=self._clock()))
+            name = self._of_router.choice(list(self._household.routers))
+            await self._take_away(Outage(name=name, what="restarted", began=self._clock()))
 
     async def _unload(self, every: float, ended: asyncio.Event) -> None:
         while not await _is_set(ended, self._of_model.expovariate(1 / every)):
@@ -79,10 +80,10 @@ class Trouble:
         status = await asyncio.to_thread(process.kill if outage.what == "killed" else process.stop)
         assert not status, f"{outage.name} ended with status {status}"
         outage.gone = self._clock()
-        if outage.name != ROUTER:
+        if outage.what != "restarted":
             await asyncio.sleep(self._of_nodes.uniform(*AWAY))  # noqa: TID251 - somebody has to notice, and start it
         await asyncio.to_thread(process.start)
-        await asyncio.to_thread(self._household.come_back, *(MODELS if outage.name == ROUTER else [outage.name]))
+        await asyncio.to_thread(self._household.come_back, *(MODELS if outage.what == "restarted" else [outage.name]))
         outage.ended = self._clock()
         self._tell(outage)
 

@@ -10,12 +10,10 @@ from itertools import groupby
 
 import msgspec
 
-from bench.soak.household import NODES
-from bench.soak.outages import ROUTER
 from bench.soak.results import Run
-from bench.soak.watch import Held, Sample
+from bench.soak.watch import Sample
 
-MEMBERS = (ROUTER, *NODES)
+CLIENTS = "clients"  # of a run, which are looked at, and not judged
 LONG = 900.0  # seconds; what a life must have to be judged
 WARM_UP = 1 / 3  # of a life
 FLAT = 0.05  # the share by which medians of the first and the last third may differ (issue 5)
@@ -23,16 +21,16 @@ FEW = 5  # descriptors, tasks: that many come and go with the requests of the mo
 
 
 class Quantity(msgspec.Struct, frozen=True):
-    """What is judged. `slack`: a difference that is none, whatever the share."""
+    """What is judged, of the process that is named. `slack`: a difference that is none, whatever the share."""
 
     name: str
-    of: Callable[[Sample, Held], float | None]
+    of: Callable[[Sample, str], float | None]
     slack: float = 0.0
 
 
-MEMORY = Quantity("memory", lambda _, held: held.rss)
-FILES = Quantity("descriptors", lambda _, held: held.files, FEW)
-TASKS = Quantity("tasks", lambda sample, _: sample.tasks, FEW)
+MEMORY = Quantity("memory", lambda sample, name: sample.held[name].rss)
+FILES = Quantity("descriptors", lambda sample, name: sample.held[name].files, FEW)
+TASKS = Quantity("tasks", lambda sample, name: sample.tasks.get(name), FEW)
 
 
 class Drift(msgspec.Struct, frozen=True):
@@ -68,17 +66,36 @@ def drifts(samples: Sequence[Sample], name: str, quantity: Quantity) -> Iterator
     for life in lives(samples, name):
         if life[-1].at - life[0].at < LONG:
             continue
-        found = [value for sample in life if (value := quantity.of(sample, sample.held[name])) is not None]
+        found = [value for sample in life if (value := quantity.of(sample, name)) is not None]
         warm = found[round(len(found) * WARM_UP) :]
         third = len(warm) // 3
         first, last = statistics.median(warm[:third]), statistics.median(warm[-third:])
         yield Drift(name, quantity, life[0].at, life[-1].at, first, last)
 
 
+def members(samples: Sequence[Sample]) -> list[str]:
+    """Who is judged: every process but the clients."""
+    return [name for name in dict.fromkeys(name for sample in samples for name in sample.held) if name != CLIENTS]
+
+
+def routers(samples: Sequence[Sample]) -> list[str]:
+    """Those that have told of their tasks."""
+    return sorted({name for sample in samples for name in sample.tasks})
+
+
+def whose(quantity: Quantity, samples: Sequence[Sample]) -> list[str]:
+    """The processes of which a quantity is known."""
+    return routers(samples) if quantity is TASKS else members(samples)
+
+
 def judged(samples: Sequence[Sample]) -> list[Drift]:
-    """Everything that is: memory and descriptors of all, the router's tasks."""
-    found = [d for name in MEMBERS for quantity in (MEMORY, FILES) for d in drifts(samples, name, quantity)]
-    return [*found, *drifts(samples, ROUTER, TASKS)]
+    """Everything that is: memory and descriptors of all, the routers' tasks."""
+    return [
+        drift
+        for quantity in (MEMORY, FILES, TASKS)
+        for name in whose(quantity, samples)
+        for drift in drifts(samples, name, quantity)
+    ]
 
 
 def complaints(run: Run) -> list[str]:

@@ -34,7 +34,7 @@ class Times(msgspec.Struct):
 
 
 class Sample(msgspec.Struct, kw_only=True):
-    """One look, `at` seconds of the run. `endings` and what follows count from the beginning; `tasks`: the router's.
+    """One look, `at` seconds of the run. `endings` and what follows count from the beginning; `tasks`: of routers.
 
     `first`, `whole`: from a request to its answer's first byte, to its last, where the runtime answers at once; `real`:
     to the last of the real model's, loads included. `again`: attempts in vain, while the router restarted;
@@ -45,7 +45,7 @@ class Sample(msgspec.Struct, kw_only=True):
     at: float
     held: dict[str, Held]
     models: Held | None
-    tasks: int | None
+    tasks: dict[str, int]
     online: int
     in_flight: int
     first: Times

@@ -1,5 +1,6 @@
 """What may come of a trouble (requirement I2)."""
 
+import msgspec
 import pytest
 from bench.soak.outages import CROWDED, ROUTER, Life, Outage, comes_again, expected
 from tests.doubles.rough_clients import Ending, Kind
@@ -57,6 +58,16 @@ def test_an_answer_in_one_piece_is_refused_instead() -> None:
     """Though others have the model: it cannot be known whether it was asked for twice."""
     assert expected(life("refused", 9, 11, ("a", "b"), stream=False), [KILLED])
     assert not expected(life("broken", 9, 11, ("a", "b"), stream=False), [KILLED])
+
+
+def test_who_asks_another_replica_notices_nothing() -> None:
+    """Only the clients of the one that restarts come again."""
+    lost = Ending("lost")
+    asked = life("lost", 12, 13)
+    assert expected(asked, [RESTART])
+    assert not expected(msgspec.structs.replace(asked, router="another"), [RESTART])
+    assert comes_again(lost, 15, [RESTART], ROUTER)
+    assert not comes_again(lost, 15, [RESTART], "another")
 
 
 def test_while_the_router_is_away_clients_come_again() -> None:

@@ -13,12 +13,12 @@ EVERY = 10.0
 PLAN = Plan(seconds=2 * LONG, rate=30, often=Often(nodes=180, router=1200, unload=60), seed=1)
 
 
-def sample(number: int, held: dict[str, Held], tasks: int | None = 10) -> Sample:
+def sample(number: int, held: dict[str, Held], tasks: int = 10) -> Sample:
     return Sample(
         at=number * EVERY,
         held=held,
         models=None,
-        tasks=tasks,
+        tasks={ROUTER: tasks},
         online=4,
         in_flight=1,
         first=Times(),
@@ -74,7 +74,7 @@ def test_tasks_that_are_never_done_are_complained_of(tmp_path: Path) -> None:
     """Looks at which the router did not answer are left out."""
     samples = life(LONG)
     for number, one in enumerate(samples):
-        one.tasks = None if number % 7 == 0 else 10 + number
+        one.tasks = {} if number % 7 == 0 else {ROUTER: 10 + number}
     (line,) = complaints(written(tmp_path, samples))
     assert line.startswith("tasks of router: +")
 
