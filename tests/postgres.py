@@ -10,15 +10,14 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
-from contextlib import closing
 from pathlib import Path
 from typing import IO, TypedDict, cast
 
 import psutil
+from tests.ports import free_port
 
 USER = "llm_router"
 START = 30.0  # seconds; what a start takes on a busy machine
@@ -84,7 +83,7 @@ class Cluster:
         self._as_user = _as_user(self._directory)
         self._initialize()
         self._databases = 0
-        self.port = _free_port()
+        self.port = free_port()
         self._keeper = self._keep()
         self.start()
 
@@ -182,7 +181,8 @@ class Cluster:
 
     def _signal(self, which: signal.Signals) -> None:
         server = psutil.Process(self.pid)
-        for process in (server, *server.children()):
+        server.send_signal(which)  # first: it has no more children then than are found
+        for process in server.children():
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.send_signal(which)
 
@@ -217,9 +217,3 @@ def _is_there(user: str) -> bool:
     except KeyError:
         return False
     return True
-
-
-def _free_port() -> int:
-    with closing(socket.socket()) as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])

@@ -11,9 +11,8 @@ from pathlib import Path
 from zipfile import ZipFile
 
 import pytest
+from tests.ports import free_port
 from tests.system.harness import Process
-
-from llm_router.node.runtimes.guarded import free_port
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = ROOT / "deploy" / "docker" / "Dockerfile"
@@ -85,8 +84,8 @@ def something_well(directory: Path) -> Iterator[str]:
 def is_well(**environment: str) -> bool:
     nowhere = {
         "http_proxy": "http://127.0.0.1:9",
-        "LLM_ROUTER_PORT": str(free_port(0)),
-        "LLM_NODE_PORT": str(free_port(0)),
+        "LLM_ROUTER_PORT": str(free_port()),
+        "LLM_NODE_PORT": str(free_port()),
     }
     command = [sys.executable, "-I", str(CHECK)]
     return subprocess.run(command, env=os.environ | nowhere | environment, check=False).returncode == 0

@@ -18,9 +18,8 @@ from pathlib import Path
 import msgspec
 import pytest
 from tests.doubles.halting_runtime import FIRST, MODEL, SECOND
+from tests.ports import free_port
 from tests.system.harness import START, Answer, House, Process, Router, call, eventually, house_in
-
-from llm_router.node.runtimes.guarded import free_port
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 HALTING = Path(__file__).parents[1] / "doubles" / "halting_runtime.py"
@@ -97,9 +96,9 @@ class Site:
     @contextmanager
     def behind(self, kind: str, *upstreams: str) -> Iterator[Proxy]:
         """A proxy of this kind in front of these servers, of which there are two."""
-        directory = self.house.directory / f"{kind}-{free_port(0)}"
+        port = free_port()
+        directory = self.house.directory / f"{kind}-{port}"
         directory.mkdir()
-        port = free_port(0)
         command = STARTS[kind](directory, port, self.certificate, upstreams)
         environment = os.environ | dict.fromkeys(("HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME"), str(directory))
         with (directory / "log").open("wb") as log:
@@ -132,7 +131,7 @@ def changed(text: str, changes: dict[str, str]) -> str:
 def nginx(directory: Path, port: int, certificate: Path, upstreams: tuple[str, ...]) -> list[str]:
     """The file is one that nginx's own configuration includes within `http`."""
     example = (DEPLOY / "nginx" / "llm-router.conf").read_text("utf-8")
-    plain = free_port(0)
+    plain = free_port()
     site = changed(
         example,
         {
@@ -270,7 +269,7 @@ def test_who_asks_again_comes_to_the_same_replica(site: Site, kind: str) -> None
         # One of the routers knows the key; the other says 401, or 429 when it has seen too many wrong ones.
         known = [[proxy.call("GET", "/v0/nodes", key=key).status == 200 for _ in range(6)] for key in site.keys]
     assert all(len(set(answers)) == 1 for answers in known)
-    nobody = f"127.0.0.1:{free_port(0)}"
+    nobody = f"127.0.0.1:{free_port()}"
     for upstreams in ((nobody, address(site.routers[0])), (address(site.routers[0]), nobody)):
         with site.behind(kind, *upstreams) as proxy:
             assert {proxy.call("GET", "/v0/nodes", key=site.keys[0]).status for _ in range(3)} == {200}

@@ -7,7 +7,6 @@ the database of replicas.
 import os
 import re
 import shlex
-import socket
 import subprocess
 import sys
 import time
@@ -22,11 +21,6 @@ DATABASE = "postgresql+asyncpg://user:password@host/database"
 SHELL = ["bash", "-c"]
 PATIENCE = 30.0  # seconds until a block shows what it is to show
 OURS = re.compile(r"LLM_|OLLAMA_|OPENAI_|ANTHROPIC_|HF_|ROUTER_URL$|\w+_PROXY$", re.IGNORECASE)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 class Sandbox:
@@ -101,9 +95,9 @@ class Sandbox:
             )
         self._running[step.on] = process, step
         deadline = time.monotonic() + START
-        while step.stays not in log.read_text():
-            assert process.poll() is None, f"{step.text}\n{log.read_text()}"
-            assert time.monotonic() < deadline, f"{step.text}\n{log.read_text()}"
+        while step.stays not in (said := log.read_text(errors="replace")):  # it may be in the middle of a character
+            assert process.poll() is None, f"{step.text}\n{said}"
+            assert time.monotonic() < deadline, f"{step.text}\n{said}"
             time.sleep(LOOK)
 
     def _is_there(self, step: Step) -> None:

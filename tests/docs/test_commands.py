@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 from tests.docs.pages import PAGES, ROOT, Step, steps
-from tests.docs.sandbox import Sandbox, free_port
+from tests.docs.sandbox import Sandbox
+from tests.ports import free_port
 
 pytestmark = pytest.mark.slow
 

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from aiohttp import web
+from tests.ports import lasting_port
 
 from llm_router.contract import Address, Registration
 
@@ -39,7 +40,7 @@ class FakeNode:
         app.router.add_get("/api/ps", self._loaded)
         self._runner = web.AppRunner(app, shutdown_timeout=0.05)  # to aiohttp, 0 is forever
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", self.port, reuse_address=True)
+        site = web.TCPSite(self._runner, "127.0.0.1", self.port or lasting_port(), reuse_address=True)
         await site.start()
         self.port = self._runner.addresses[0][1]
 

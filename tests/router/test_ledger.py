@@ -1,10 +1,10 @@
 """What is to be remembered is, and the database's troubles stay the ledger's own (requirements F4 and I2)."""
 
 import asyncio
+import contextlib
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import asyncpg
@@ -135,7 +135,7 @@ async def test_what_cannot_be_written_now_is_written_later(database: Database) -
     assert [e.event for e in events if e.event != "node.online"] == ["ledger.delayed"]
 
 
-@contextmanager
+@contextlib.contextmanager
 def locked(place: Path) -> Iterator[None]:
     """Somebody else writes into the database meanwhile."""
     other = sqlite3.connect(place, isolation_level=None)
@@ -162,7 +162,12 @@ async def test_a_database_that_others_keep_locked_delays_and_loses_nothing(tmp_p
 
 def writers(place: Path) -> list[psutil.Process]:
     """The processes of ours that write into that file."""
-    return [child for child in psutil.Process().children() if str(place) in child.cmdline()]
+    found = []
+    for child in psutil.Process().children():
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
+            if str(place) in child.cmdline():
+                found.append(child)
+    return found
 
 
 async def test_a_writer_that_is_killed_takes_nothing_along(tmp_path: Path, database: Database) -> None:

@@ -138,10 +138,12 @@ class Crew:
 @asynccontextmanager
 async def connected(port: int) -> AsyncIterator[Who]:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    yield msgspec.json.decode(await reader.readline(), type=Who)
-    writer.close()
-    with contextlib.suppress(ConnectionError):
-        await writer.wait_closed()
+    try:
+        yield msgspec.json.decode(await reader.readline(), type=Who)
+    finally:
+        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
 
 
 @asynccontextmanager

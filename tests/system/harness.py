@@ -20,6 +20,7 @@ from typing import Any, Self, TypeVar
 import msgspec
 from tests.doubles.fake_runtime import Counters
 from tests.doubles.hub import Count, Options
+from tests.ports import lasting_port
 
 from llm_router.contract import Explanation, NodeView
 from llm_router.core.usage import RequestRecord
@@ -316,8 +317,8 @@ class House:
         return self._serve(name, options, LLM_ROUTER_DATABASE_URL=database)
 
     def _serve(self, name: str, options: Sequence[str], **variables: str) -> Router:
-        where = ["--home", str(self.directory / name), "--host", "127.0.0.1", "--port", "0", "--with-parent"]
-        command = [*COMMAND, "serve", *where, *QUIET]
+        where = ["--home", str(self.directory / name), "--host", "127.0.0.1", "--port", str(lasting_port())]
+        command = [*COMMAND, "serve", *where, "--with-parent", *QUIET]
         router = Router(name, [*command, *options], self.directory, **variables)
         self.processes.append(router.start())
         router.command[router.command.index("--port") + 1] = router.url.rsplit(":", 1)[1]
@@ -336,7 +337,8 @@ class House:
     def fake(self, name: str = "fake", /, **options: object) -> Fake:
         """Start a fake runtime; it keeps its port when it is started again."""
         chosen = [text for key, value in options.items() for text in (f"--{key.replace('_', '-')}", str(value))]
-        fake = Fake(name, [sys.executable, str(FAKE), *chosen], self.directory)
+        command = [sys.executable, str(FAKE), "--port", str(lasting_port()), *chosen]
+        fake = Fake(name, command, self.directory)
         self.processes.append(fake.start())
         fake.command += ["--port", fake.url.rsplit(":", 1)[1]]
         return fake
@@ -416,7 +418,7 @@ class Load:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._over.set()
+        self.end()
         self._sender.join()
         self._pool.shutdown(wait=True)
 
@@ -446,6 +448,10 @@ class Load:
                 raise
             return call(self._then, "POST", path, body)
         return answer if answer.whole or not self._then else call(self._then, "POST", path, body)
+
+    def end(self) -> None:
+        """Send no more before the block ends: of several loads, each ends when those after it are answered."""
+        self._over.set()
 
     def count(self) -> int:
         """How many requests have been answered so far."""

@@ -5,7 +5,6 @@ What it prints is held against what it prints when it asks one Ollama alone, but
 
 import os
 import re
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from tests.ports import free_port
 from tests.system.harness import Process, Router, call, eventually, house_in
 from tests.system.test_ollama import OLLAMA, install
 
@@ -94,7 +94,7 @@ class Serve(Process):
         assert OLLAMA
         home = self.log.parent / "alone"
         home.mkdir(exist_ok=True)
-        place = f"127.0.0.1:{_free_port()}"
+        place = f"127.0.0.1:{free_port()}"
         environment = os.environ | {"OLLAMA_HOST": place, "HOME": str(home), "OLLAMA_MODELS": str(home / "models")}
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
@@ -211,9 +211,3 @@ def _error(line: str) -> str:
 def _have_ollama(router: Router) -> bool:
     nodes = router.nodes()
     return len(nodes) == 2 and all(any(r.kind == "ollama" for r in node.runtimes) for node in nodes.values())
-
-
-def _free_port() -> int:
-
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        return int(listening.getsockname()[1])

@@ -1,5 +1,6 @@
 """Three routers that are one, on a real PostgreSQL (issue 9, point 1; requirements A8, C6, D6, E1, F2)."""
 
+import csv
 import time
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
@@ -57,7 +58,7 @@ def replicas(tmp_path_factory: pytest.TempPathFactory, cluster: Cluster) -> Iter
         yield Replicas(house, cluster.create())
 
 
-pytestmark = [pytest.mark.slow, pytest.mark.long]
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(300)]  # fifteen processes start for the first
 
 
 def test_a_node_that_registered_at_one_is_used_by_all(replicas: Replicas) -> None:
@@ -112,11 +113,17 @@ def asks(router: Router, key: str) -> Answer:
     return call(router.url, "GET", "/v1/models", headers={"authorization": f"Bearer {key}"})
 
 
+def has(router: Router, key: str) -> bool:
+    """Whether it knows the key of this id. To ask with the key too early is to show a wrong one, which is counted."""
+    return key in {made["id"] for made in call(router.url, "GET", "/v0/keys").json()}
+
+
 def test_a_key_that_is_revoked_at_one_is_refused_by_all(replicas: Replicas) -> None:
     """A key made at one is good at all at once, and of no use anywhere when another one has revoked it."""
     first, _, third = replicas.routers
     made = call(first.url, "POST", "/v0/keys", {"name": "shared", "scope": "inference"}).json()
-    replicas.all(lambda router: asks(router, made["key"]).status == 200)
+    replicas.all(lambda router: has(router, made["id"]))
+    assert [asks(router, made["key"]).status for router in replicas.routers] == [200] * 3
     assert call(third.url, "DELETE", f"/v0/keys/{made['id']}").status == 204
     began = time.monotonic()
     replicas.all(lambda router: asks(router, made["key"]).status == 401)
@@ -211,7 +218,7 @@ def three(house: House, database: str, **options: object) -> tuple[list[Router],
     for fake in fakes:
         routers[0].attach(fake, slots=50)
     for router in routers:
-        eventually(partial(router.is_online, *(fake.name for fake in fakes), model="fake"), SOON)
+        eventually(partial(router.is_online, *(fake.name for fake in fakes), model="fake"))
     return routers, fakes
 
 
@@ -234,7 +241,6 @@ def health(router: Router) -> dict[str, object]:
     return answer
 
 
-@pytest.mark.timeout(180)
 def test_without_its_database_a_replica_serves_on(house: House, own_cluster: Cluster) -> None:
     """PostgreSQL is gone for half a minute under load: no request fails, and afterwards all of them are on record.
 
@@ -268,8 +274,9 @@ def _is(router: Router, status: str) -> bool:
 
 
 def _recorded(router: Router) -> int:
-    """How many requests are on record."""
-    return len(call(router.url, "GET", "/v0/requests?format=csv").body.splitlines()) - 1  # the columns' names
+    """How many requests are on record; one that was under way to the database when that ended may be so twice."""
+    rows = csv.DictReader(call(router.url, "GET", "/v0/requests?format=csv").body.decode().splitlines())
+    return len({row["id"] for row in rows})
 
 
 def test_slots_are_shared(house: House, postgres_url: str) -> None:
@@ -281,9 +288,10 @@ def test_slots_are_shared(house: House, postgres_url: str) -> None:
     fake = house.fake("server", tokens=6, delay=LASTS / 6)
     routers[0].attach(fake, slots=SLOTS)
     for router in routers:
-        eventually(partial(router.is_online, fake.name, model="fake"), SOON)
+        eventually(partial(router.is_online, fake.name, model="fake"))
     with Load(routers[0].url, "fake", RUSH) as first, Load(routers[1].url, "fake", RUSH) as second:
-        eventually(lambda: first.count() > SLOTS and second.count() > SLOTS, 60)
+        eventually(lambda: min(first.count(), second.count()) >= SLOTS / 2, 60)  # each has had its share of them
+        first.end()
     results = [*first.results(), *second.results()]
     assert {result.status for result in results} == {200}
     just_come = max(together(load.results(), COUNTED + STALLS) for load in (first, second))
@@ -291,10 +299,10 @@ def test_slots_are_shared(house: House, postgres_url: str) -> None:
 
 
 SLOTS = 8
-LASTS = 3.0  # seconds that an answer takes: 2.7 a second is what the node can do
-RUSH = 2.0  # requests a second at each replica
+LASTS = 6.0  # seconds that an answer takes: 1.3 a second is what the node can do
+RUSH = 1.5  # requests a second at each replica, which alone would fill the slots: nine of them at once
 COUNTED = 0.25  # seconds between two messages about what is where
-STALLS = 1.0  # seconds for which a machine that does other things too may forget one of them
+STALLS = 2.5  # seconds for which a machine that does other things too may forget one of them
 
 
 def together(results: list[Result], seconds: float) -> int:

@@ -4,7 +4,6 @@ import contextlib
 import os
 import shlex
 import signal
-import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 import msgspec
 import psutil
 import pytest
+from tests.ports import free_port
 from tests.system.harness import COMMAND, HELLO, START, call, eventually, run
 
 from llm_router.node.models.builtin import SENTENCE
@@ -64,11 +64,6 @@ class Up:
         self.lines += self.process.stdout.read().splitlines()
         self.process.stdout.close()
         return self.process.wait(START)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 @pytest.fixture(scope="module")

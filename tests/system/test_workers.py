@@ -55,10 +55,11 @@ def is_alive(process: psutil.Process) -> bool:
 
 
 def again(request: Callable[[], Answer]) -> Answer:
-    """As clients do who find that their connection is broken."""
+    """As clients do who find that their connection is broken, be it in the middle of an answer."""
     for _ in range(TRIES):
         with suppress(OSError, HTTPException):
-            return request()
+            if (answer := request()).whole:
+                return answer
     raise AssertionError(f"{TRIES} connections in a row were broken")
 
 

@@ -254,8 +254,8 @@ async def test_what_nobody_waits_for_is_not_fetched_any_more(hub: Hub, tmp_path:
     place = tmp_path / "depot"
     await hub.set(Options(hold=120 * SIXTEEN))
     async with depot_of(hub, place, linger=0.05) as depot:
-        reader = await depot.open("m", model_file(hub))
-        await hub.held()
+        async with await depot.open("m", model_file(hub)) as reader:
+            await hub.held()
         with pytest.raises(UpstreamFailed, match="not fetched any more"):
             await anext(reader.blocks(reader.size - 1, reader.size))  # outside `async with`: nobody reads it
         await hub.set(Options())

@@ -106,9 +106,9 @@ async def test_a_server_that_is_gone_is_worth_another_try(cluster: "Cluster", po
 
 @pytest.fixture
 def impatient(postgres_place: str, monkeypatch: pytest.MonkeyPatch) -> PostgresDatabase:
-    """Tenths instead of seconds."""
+    """A second each: as short as a busy machine that answers lets it be."""
     for name in ("CONNECT_TIMEOUT", "COMMAND_TIMEOUT", "CLOSE_TIMEOUT"):
-        monkeypatch.setattr(module, name, 0.3)
+        monkeypatch.setattr(module, name, 1.0)
     return PostgresDatabase(postgres_place, "r1")
 
 

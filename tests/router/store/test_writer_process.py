@@ -186,8 +186,9 @@ async def test_a_death_in_the_middle_is_told(file: Path) -> None:
     await process.stop()
 
 
-async def test_what_keeps_dying_rests(file: Path) -> None:
+async def test_what_keeps_dying_rests(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that is killed again and again must not take the machine with it."""
+    monkeypatch.setattr(writer_process, "REST", 3600.0)  # it is not over before the next batch comes
     process = WriterProcess(file, 60)
     with locked(file):
         await write_and_kill(file, process)
@@ -217,6 +218,7 @@ async def test_after_a_rest_it_is_started_again(file: Path, monkeypatch: pytest.
 async def test_a_process_that_cannot_be_started_is_tried_again(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine without memory has some later."""
     monkeypatch.setattr(sys, "executable", str(file.with_name("no python")))
+    monkeypatch.setattr(writer_process, "REST", 3600.0)  # as above
     process = WriterProcess(file, 0.05)
     for _ in range(2):
         with pytest.raises(NotNow, match="cannot be started"):
