@@ -192,6 +192,18 @@ async def test_what_another_replica_did_is_taken_over(pair: Pair) -> None:
         await pair.second.sign_in(token_of(path), CLIENT)
 
 
+async def test_what_is_said_to_be_done_holds_at_all(pair: Pair) -> None:
+    """Who has made, revoked, begun or ended something may be at another replica with the next request."""
+    _, secret = await pair.first.create(NewKey("ops", scope="admin"), ME)
+    assert pair.said.waited == 1
+    cookie = cookie_of(await pair.first.sign_in(secret, CLIENT))
+    assert pair.said.waited == 2
+    await pair.first.sign_out(cookie)
+    assert pair.said.waited == 3
+    await pair.first.revoke("ops", ME)
+    assert pair.said.waited == 4
+
+
 async def test_what_is_known_better_here_stays(pair: Pair) -> None:
     """When a key was used last, and until when a session goes on: the database hears of that once a minute."""
     _, secret = await pair.first.create(NewKey("ops", scope="admin"), ME)

@@ -20,9 +20,13 @@ class Said:
         self.others: Sequence[str] = ("other",)
         self.said: list[Message] = []
         self.here: list[str] = []
+        self.waited = 0
 
     def send(self, message: Message) -> None:
         self.said.append(message)
+
+    async def acted(self) -> None:
+        self.waited += 1
 
     def keeps(self, _node_id: str) -> bool:
         return self.kept

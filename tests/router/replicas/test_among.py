@@ -1,5 +1,7 @@
 """Who keeps which node: of what all replicas notice, one tells."""
 
+import asyncio
+
 import pytest
 
 from llm_router.core.elsewhere import Counts, Elsewhere
@@ -65,3 +67,15 @@ def test_nodes_that_were_removed_are_forgotten(place: Place) -> None:
     place.among.keep_only({"n"})
     assert place.among.is_here("n")
     assert not place.among.is_here("gone")
+
+
+async def test_others_are_given_time_to_act(place: Place) -> None:
+    """Where there are any."""
+    waiting = asyncio.create_task(place.among.acted())
+    await asyncio.sleep(0)  # noqa: TID251 - no pause: a turn for it
+    assert not waiting.done()
+    await waiting
+    place.elsewhere.gone("other", 1.0)
+    alone = asyncio.create_task(place.among.acted())
+    await asyncio.sleep(0)  # noqa: TID251 - no pause: a turn for it
+    assert alone.done()

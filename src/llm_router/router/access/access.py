@@ -2,7 +2,8 @@
 
 Rule 1: no request waits for the database. What operators do waits for it: what they were told is done is done.
 Rule 2: a key is in use only when it is written, and of no use before its row is gone.
-Rule 3: secrets never get into a log line, an event or an error.
+Rule 3: what operators are told is done holds at all replicas: they may be at another one with their next request.
+Rule 4: secrets never get into a log line, an event or an error.
 """
 
 import asyncio
@@ -79,6 +80,7 @@ class Access:
         stored = key.stored
         models = f", models {', '.join(stored.models)}" if stored.models else ""
         self._tell("key.created", stored.name, f"by {by}: {stored.id}, scope {stored.scope}{models}")
+        await self._replicas.acted()
         return key.view(), secret
 
     async def revoke(self, name: str, by: Who) -> None:
@@ -94,6 +96,7 @@ class Access:
             ended = self.sessions.end_of(key.stored.name)
             self._tell("key.revoked", key.stored.name, f"by {by}: {key.stored.id}")
             await self._remove([key.stored.id], [session.hash for session in ended])
+        await self._replicas.acted()
 
     # -- sessions
 
@@ -127,6 +130,7 @@ class Access:
             self._begun[session.hash] = session
             with contextlib.suppress(Unavailable):  # until it is written, a restart ends it
                 await self._pay()
+        await self._replicas.acted()
         return self.sessions.cookie(secret)
 
     async def sign_out(self, cookies: bytes) -> str:
@@ -139,6 +143,7 @@ class Access:
             session = self.sessions.end(cookies)
             if session is not None:
                 await self._remove([], [session.hash])
+        await self._replicas.acted()
         return self.sessions.cookie("")
 
     async def _proven(self, token: str, now: float) -> str | None:

@@ -28,6 +28,9 @@ class Replicas(Protocol):
     def send(self, message: Message) -> None:
         """Tell the others, soon; never waits, never fails."""
 
+    async def acted(self) -> None:
+        """Wait until the others have done what they do about what they were told, if nothing holds them up."""
+
     def keeps(self, node_id: str) -> bool:
         """Whether this one puts on record what all of them notice of a node."""
 
@@ -45,6 +48,9 @@ class Alone:
 
     def send(self, message: Message) -> None:
         """There is nobody to tell."""
+
+    async def acted(self) -> None:
+        """Nor to wait for."""
 
     def keeps(self, node_id: str) -> bool:  # noqa: ARG002 - Replicas'
         """Nobody else would."""
