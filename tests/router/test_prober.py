@@ -90,6 +90,35 @@ async def test_a_stored_agent_that_is_gone_is_offline(story: Story, node: FakeNo
     assert not story.registry.available()
 
 
+async def test_a_start_waits_for_all_who_answer(story: Story, node: FakeNode) -> None:
+    """One after the other: a model is not said to be unknown because its node was not asked yet (A8)."""
+    node.held = asyncio.Event()
+    async with fake_node() as slower:
+        slower.held = asyncio.Event()
+        story.add(node)
+        story.add(slower, "n2")
+        story.prober.start()
+        waiting = asyncio.create_task(story.prober.first_looks(quiet=30, most=60))
+        node.held.set()
+        await story.until(lambda: story.registry.nodes["n1"].state is State.ONLINE)
+        assert not waiting.done()
+        slower.held.set()
+        await waiting
+        assert story.registry.nodes["n2"].state is State.ONLINE
+
+
+@pytest.mark.parametrize(("quiet", "most"), [(0.05, 60), (30, 0.05)])
+async def test_a_start_does_not_wait_for_who_does_not_answer(
+    story: Story, node: FakeNode, quiet: float, most: float
+) -> None:
+    """A machine that is switched off keeps nobody from using the others."""
+    node.held = asyncio.Event()
+    story.add(node)
+    story.prober.start()
+    await story.prober.first_looks(quiet, most)
+    assert story.registry.nodes["n1"].state is State.REGISTERING
+
+
 async def test_a_slow_node_delays_nobody(story: Story, node: FakeNode) -> None:
     """One server that takes its time is looked at on its own."""
     async with fake_node() as slow:

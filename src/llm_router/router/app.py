@@ -69,9 +69,10 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-# Seconds that a restart waits for the nodes it knows: whoever asks at once shall not hear that all are offline. Clients
-# that find nobody listening try again.
+# Seconds that a restart waits for the next answer of the nodes it knows, and for all: whoever asks at once shall not
+# hear that nobody has a model which nobody was asked for yet. Clients that find nobody listening try again.
 FIRST_LOOKS = 1.0
+MOST_FIRST_LOOKS = 10.0
 SIGN_EVERY = 10.0  # seconds: what proxies and clients between us and a person wait for at least
 
 
@@ -163,7 +164,7 @@ async def serving(config: RouterConfig) -> AsyncIterator[int]:
         publish.also(plane.changed)
         gateway = Gateway(plane, config, access.guard)
         prober.start()
-        await prober.first_looks(FIRST_LOOKS)
+        await prober.first_looks(FIRST_LOOKS, MOST_FIRST_LOOKS)
         if not isinstance(replicas, Alone):
             from llm_router.router.following.all import together  # noqa: PLC0415 - as of `_replicas`
 

@@ -17,6 +17,7 @@ Rule 2: what a look means is decided in `meaning`; the registry's table says wha
 """
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Coroutine
 
@@ -73,10 +74,27 @@ class Prober:
             self.watch(node.id)
         self.look(node.id)
 
-    async def first_looks(self, seconds: float) -> None:
-        """Wait until those who were known at the start have been looked at, but no longer than that."""
-        if self._looks:
-            await asyncio.wait(self._looks.values(), timeout=seconds)
+    async def first_looks(self, quiet: float, most: float) -> None:
+        """Wait until those who were known at the start have been looked at.
+
+        But no longer than `quiet` seconds for the next answer, whosever it is, and `most` for all of them.
+        """
+        left = len(self._looks)
+        another = asyncio.Event()
+
+        def done(_look: asyncio.Task[None]) -> None:
+            nonlocal left
+            left -= 1
+            another.set()
+
+        for look in self._looks.values():
+            look.add_done_callback(done)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(most):
+                while left:
+                    another.clear()
+                    async with asyncio.timeout(quiet):
+                        await another.wait()
 
     async def stop(self) -> None:
         """End every task."""
